@@ -1,0 +1,112 @@
+"""Names that two places must agree on, each minted here, next to its inverse."""
+
+from dataclasses import dataclass
+
+DEFAULT_NAMESPACE = "default"
+CONTROL_PLANE_NAMESPACE = "proa-system"
+CONTROL_PLANE_ACCOUNT = "control-plane"
+
+OUTBOUND = "outbound"
+"""Listener and route configuration of the port that routes by `:authority`."""
+
+RUNTIME_LAYER = "runtime"
+"""The RTDS layer of every proxy."""
+
+XDS_CLUSTER = "xds"
+TELEMETRY_CLUSTER = "telemetry"
+LOCAL_CLUSTER = "local"
+"""Clusters of the bootstrap: the control plane, where telemetry goes, and the proxy's own service."""
+
+LEAF_SECRET = "id"
+ROOTS_SECRET = "roots"
+"""Names of the two secrets that the agent keeps in files beside Envoy."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """What a caller dials: one port of one service, all versions or one."""
+
+    namespace: str
+    service: str
+    port: int
+    version: str = ""
+
+    @property
+    def cluster(self) -> str:
+        return "/".join([self.namespace, self.service, str(self.port), *filter(None, [self.version])])
+
+    @classmethod
+    def from_cluster(cls, name: str) -> "Target":
+        namespace, service, port, *version = name.split("/")
+        return cls(namespace, service, int(port), *version)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InstanceId:
+    """One running instance of a workload. Its node id is what its Envoy says to the control plane."""
+
+    namespace: str
+    workload: str
+    instance: str
+
+    @property
+    def node_id(self) -> str:
+        return f"{self.namespace}/{self.workload}/{self.instance}"
+
+    @classmethod
+    def from_node_id(cls, node_id: str) -> "InstanceId":
+        """Raises ValueError when `node_id` does not have three parts."""
+        namespace, workload, instance = node_id.split("/")
+        return cls(namespace, workload, instance)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identity:
+    """Who a workload is: a SPIFFE id, `spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>`."""
+
+    trust_domain: str
+    namespace: str
+    service_account: str
+
+    @property
+    def uri(self) -> str:
+        return f"{trust_domain_prefix(self.trust_domain)}ns/{self.namespace}/sa/{self.service_account}"
+
+    @classmethod
+    def from_uri(cls, uri: str) -> "Identity":
+        """Raises ValueError for a URI of another shape."""
+        match uri.removeprefix("spiffe://").split("/"):
+            case [trust_domain, "ns", namespace, "sa", account] if uri.startswith("spiffe://"):
+                return cls(trust_domain, namespace, account)
+        raise ValueError(f"{uri} is not spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>")
+
+
+def trust_domain_prefix(trust_domain: str) -> str:
+    """What every SPIFFE id of the trust domain starts with."""
+    return f"spiffe://{trust_domain}/"
+
+
+def control_plane_identity(trust_domain: str) -> Identity:
+    return Identity(trust_domain, CONTROL_PLANE_NAMESPACE, CONTROL_PLANE_ACCOUNT)
+
+
+def inbound_name(port: int) -> str:
+    """Listener and route configuration of one port of the workload itself."""
+    return f"inbound/{port}"
+
+
+def upstream_name(target: Target) -> str:
+    """Listener and route configuration of one declared upstream."""
+    return f"upstream/{target.cluster}"
+
+
+def app_cluster(port: int) -> str:
+    """The cluster through which a sidecar reaches its own service."""
+    return f"app/{port}"
+
+
+def host_names(service: str, namespace: str, caller_namespace: str) -> tuple[str, ...]:
+    """The names under which a caller in `caller_namespace` may call the service, without ports."""
+    full = f"{service}.{namespace}"
+    short = (service,) if namespace == caller_namespace else ()
+    return (*short, full, f"{full}.svc", f"{full}.svc.cluster.local")

@@ -1,0 +1,103 @@
+"""What is there: services with their ports, versions and identities, and the endpoints that are alive."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mesh.model.documents import Documents
+from mesh.model.names import Identity, Target
+from mesh.model.workload import Locality, Port, Protocol
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Raises ValueError for text that is not `host:port`."""
+        host, _, port = text.rpartition(":")
+        if not host:
+            raise ValueError(f"{text!r} is not host:port")
+        return cls(host, int(port))
+
+
+class EndpointHealth(StrEnum):
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One instance of a service at one port. `mtls` says that a sidecar of this mesh listens there."""
+
+    address: Address
+    health: EndpointHealth = EndpointHealth.HEALTHY
+    locality: Locality = Locality()
+    mtls: bool = True
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServicePort:
+    number: int
+    name: str
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Implied by the workloads that name it. `ports` are in the order in which they were first written.
+
+    `identities` holds (version, identity) pairs: who may answer for which version, declared, not observed.
+    """
+
+    namespace: str
+    name: str
+    ports: tuple[ServicePort, ...]
+    identities: tuple[tuple[str, Identity], ...]
+
+    def port(self, number: int | None) -> ServicePort | None:
+        """The port with this number, or for None the first one."""
+        return next((port for port in self.ports if number in (None, port.number)), None)
+
+    def identities_of(self, version: str = "") -> tuple[Identity, ...]:
+        """Who may answer: for one version, or for all with an empty `version`."""
+        return tuple(sorted({who for v, who in self.identities if version in ("", v)}))
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        return self.services.get((namespace, name))
+
+    def target(self, namespace: str, name: str, port: int | None) -> Target | None:
+        """What a caller dials who names the service and perhaps a port, or None when it is not there."""
+        service = self.service(namespace, name)
+        found = service.port(port) if service else None
+        return Target(namespace, name, found.number) if found else None
+
+
+def topology_of(documents: Documents) -> Topology:
+    """The services that the workloads imply. Of two workloads that disagree on a port, the first by name counts."""
+    services: dict[tuple[str, str], Service] = {}
+    for workload in documents.workloads:
+        key = (workload.namespace, workload.service)
+        who = Identity(documents.mesh.trust_domain, workload.namespace, workload.service_account)
+        known = services.get(key, Service(*key, ports=(), identities=()))
+        services[key] = Service(
+            *key,
+            ports=_merged(known.ports, workload.ports),
+            identities=tuple(sorted({*known.identities, (workload.version, who)})),
+        )
+    return Topology(services)
+
+
+def _merged(known: tuple[ServicePort, ...], ports: tuple[Port, ...]) -> tuple[ServicePort, ...]:
+    numbers = {port.number for port in known}
+    return known + tuple(ServicePort(p.number, p.name, p.protocol) for p in ports if p.number not in numbers)

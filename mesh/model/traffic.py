@@ -1,0 +1,33 @@
+"""Policies for calls to a service, as written. None means: not said here, inherit."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`disabled` switches retries off. `triggers` are Envoy's retry conditions."""
+
+    disabled: bool = False
+    num_retries: int | None = None
+    triggers: tuple[str, ...] | None = None
+    per_try_timeout: timedelta | None = None
+    base_interval: timedelta | None = None
+    max_interval: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PolicyTarget:
+    """A Service of the policy's namespace, or with `section` one port of it, by name."""
+
+    service: str
+    section: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendTrafficPolicy:
+    namespace: str
+    name: str
+    where: str
+    targets: tuple[PolicyTarget, ...]
+    retry: Retry | None = None
