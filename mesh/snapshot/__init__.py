@@ -1,0 +1,1 @@
+"""Bytes and versions: whether a configuration has changed is decided here, once."""
