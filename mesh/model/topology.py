@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, Target
-from mesh.model.workload import Locality, Port, Protocol
+from mesh.model.workload import NOWHERE, Locality, Port, Protocol
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,7 +37,7 @@ class Endpoint:
 
     address: Address
     health: EndpointHealth = EndpointHealth.HEALTHY
-    locality: Locality = Locality()
+    locality: Locality = NOWHERE
     mtls: bool = True
 
 

@@ -26,8 +26,16 @@ class PolicyTarget:
 
 @dataclass(frozen=True, slots=True)
 class BackendTrafficPolicy:
+    """`created` is when it was first applied, RFC 3339 in UTC; empty offline."""
+
     namespace: str
     name: str
     where: str
     targets: tuple[PolicyTarget, ...]
     retry: Retry | None = None
+    created: str = ""
+
+    @property
+    def seniority(self) -> tuple[str, str, str]:
+        """Orders policies that say different things about one field: the older wins, then by name."""
+        return (self.created, self.namespace, self.name)

@@ -69,6 +69,9 @@ class Locality:
     zone: str = ""
 
 
+NOWHERE = Locality()
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """How an instance ends: at most `drain` for its callers to leave, then `grace` after SIGTERM."""
@@ -94,5 +97,5 @@ class Workload:
     env: tuple[tuple[str, str], ...] = ()
     replicas: int = 1
     upstreams: tuple[Upstream, ...] = ()
-    locality: Locality = Locality()
+    locality: Locality = NOWHERE
     stop: Stop = Stop()

@@ -1,0 +1,72 @@
+"""Types of single fields, each with the sentence a person gets when it does not fit."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+_DURATION: Final = re.compile(r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
+_UNITS: Final = {
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
+_LABEL: Final = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+_DOMAIN: Final = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class Spec(BaseModel):
+    """A mapping of a document: camelCase keys, none that we do not know."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+
+
+def duration(text: str) -> timedelta:
+    """A duration as Gateway API writes it (GEP-2257): `250ms`, `1m30s`. Raises ValueError for anything else."""
+    if not _DURATION.match(text):
+        raise ValueError(f"{text!r} is not a duration; write for example 250ms, 5s or 1m30s")
+    return sum((int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text)), timedelta())
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, int):
+        raise ValueError(f"{value} has no unit; write for example {value}s or {value}ms")
+    return duration(_text(value))
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        raise ValueError("it must be more than 0s; give it a length")
+    return value
+
+
+def _text(value: Any) -> str:
+    """Text, and numbers and booleans as they were written: an environment holds nothing else."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value)
+    raise ValueError("it must be text; write a word or put it in quotes")
+
+
+def _matching(pattern: re.Pattern[str], most: int, remark: str) -> BeforeValidator:
+    def check(value: Any) -> str:
+        text = _text(value)
+        if not pattern.match(text) or len(text) > most:
+            raise ValueError(f"{text!r} is not allowed; use {remark}")
+        return text
+
+    return BeforeValidator(check)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _positive(_duration(value)))]
+Label = Annotated[str, _matching(_LABEL, 63, "a-z, 0-9 and (inside) -, at most 63 characters")]
+Domain = Annotated[str, _matching(_DOMAIN, 253, "a-z, 0-9, - and dots, at most 253 characters")]
+Variable = Annotated[str, _matching(_VARIABLE, 255, "letters, digits and _, no digit first")]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]

@@ -1,0 +1,11 @@
+"""What somebody probably meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """A remedy: the nearest known word, or `otherwise` when none is near."""
+    by_lower = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), by_lower, n=1)
+    return f"Did you mean {by_lower[near[0]]}?" if near else otherwise
