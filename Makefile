@@ -1,5 +1,5 @@
 # The verbs of this repository; `make help` lists them.
-# `make setup` is incremental: every target that needs `.venv` or generated code may depend on it and costs nothing when they are there.
+# `make setup` is incremental: targets that need .venv or generated code depend on it, and pay nothing when all is there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -8,9 +8,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The generators live in an environment of their own (hatch_build.py says why).
 BUILD_ENV := build/env
-PIP_FLAGS := --quiet --disable-pip-version-check --require-virtualenv
+PIP := -m pip --quiet --disable-pip-version-check --require-virtualenv
+UV := build/uv/bin/uv
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+BUF := build/node/node_modules/.bin/buf
+BUF_VERSION := 1.75.0
 PROTO_SOURCES := $(shell find protos -name '*.proto' -o -name envoy.txt)
-PACKAGES := mesh services tests hatch_build.py
+
+# Where .ci/run puts grpcurl; tests look for programs on PATH.
+export PATH := $(CURDIR)/build/bin:$(PATH)
 
 .PHONY: help
 help:  ## list the targets
@@ -21,24 +27,26 @@ setup: build/setup.stamp build/proto.stamp  ## make .venv (from the lock, with h
 
 build/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-	  echo "make setup: $(PYTHON) is $$($(PYTHON) --version 2>&1); Proa needs Python 3.11, 3.12 or 3.13. Name one: make setup PYTHON=python3.13" >&2; exit 1; }
+	  echo "make setup: $(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Proa needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.13" >&2; \
+	  exit 1; }
 	@mkdir -p build && touch $@
 
 $(BUILD_ENV)/ready: requirements/build.txt | build/python.stamp
 	$(PYTHON) -m venv $(BUILD_ENV)
-	$(BUILD_ENV)/bin/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/build.txt
+	$(BUILD_ENV)/bin/python $(PIP) install --require-hashes -r $<
 	@touch $@
 
 $(VENV)/ready: requirements/dev.txt | build/python.stamp
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements/dev.txt
+	$(BIN)/python $(PIP) install --require-hashes -r $<
 	@touch $@
 
 # The editable wheel is built by the locked generators, so that nothing without a hash is ever downloaded.
 build/setup.stamp: pyproject.toml hatch_build.py $(BUILD_ENV)/ready $(VENV)/ready
-	$(BUILD_ENV)/bin/python -m hatchling build --target wheel:editable --directory build/editable 2>/dev/null
-	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-index --force-reinstall build/editable/proa-*.whl
-	@rm -rf build/editable && touch $@
+	@rm -rf build/editable
+	$(BUILD_ENV)/bin/python -m hatchling build --target wheel:editable --directory build/editable
+	$(BIN)/python $(PIP) install --no-deps --no-index --force-reinstall build/editable/proa-*.whl
+	@touch $@
 
 .PHONY: proto
 proto: build/proto.stamp  ## generate the code of all protos (Envoy's, Proa's, the reference systems')
@@ -46,3 +54,61 @@ proto: build/proto.stamp  ## generate the code of all protos (Envoy's, Proa's, t
 build/proto.stamp: $(PROTO_SOURCES) hatch_build.py $(BUILD_ENV)/ready
 	$(BUILD_ENV)/bin/python hatch_build.py
 	@touch $@
+
+.PHONY: format
+format: setup  ## rewrite the code as ruff formats it, and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: check
+check: setup lint-protos  ## what is fast: format, lint, types, imports, house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy mesh services
+	$(BIN)/lint-imports --no-logo --cache-dir build/import-linter
+	$(BIN)/pytest --quiet tests/test_house.py
+
+.PHONY: lint-protos
+lint-protos: setup
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(BUF) && $(BUF) lint build/protos.binpb; \
+	else echo "buf lint: skipped, there is no node"; fi
+
+$(BUF): Makefile
+	npm install --silent --no-audit --no-fund --prefix build/node @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+.PHONY: test
+test: setup  ## every test, real Envoys included; first the pure rooms, which the unit tests cover completely
+	$(BIN)/pytest tests/unit --cov
+	$(BIN)/pytest --ignore=tests/unit
+
+.PHONY: test-long
+test-long: export PROA_EFFORT := 10
+test-long: test  ## the same with ten times the effort: more examples, longer load
+
+.PHONY: golden
+golden: setup  ## rewrite the expected output; read the diff before you commit it
+	$(BIN)/pytest tests/unit --update-golden
+
+.PHONY: demo
+demo: setup  ## the bookstore on a real mesh; Ctrl-C drains and ends it
+	@exec $(BIN)/proa up services/bookstore/mesh.yaml
+
+.PHONY: bench-start
+bench-start: setup  ## time to `mesh ready` and memory, as JSON in build/bench/start.json
+	$(BIN)/python tests/bench/start.py
+
+.PHONY: lock
+lock: $(UV)  ## choose the newest versions that pyproject.toml allows, with hashes
+	$(LOCK) --upgrade --group dev --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(LOCK) --upgrade --output-file requirements/build.txt -
+
+$(UV): | build/python.stamp
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python $(PIP) install uv==0.13.8
+
+.PHONY: clean
+clean:  ## remove the environments, the generated code and all build output
+	rm -rf build dist .venv services/gen $(filter-out mesh/api/__init__.py, $(wildcard mesh/api/*))
+	find mesh services tests -name __pycache__ -type d -prune -exec rm -rf {} +

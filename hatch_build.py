@@ -1,4 +1,4 @@
-"""Generates the Python code of every proto: the Envoy API and Proa's own in `mesh/api`, the reference systems' in `services/gen`.
+"""Generates the Python code of every proto: Envoy's and Proa's in `mesh/api`, the reference systems' in `services/gen`.
 
 hatchling calls `ProtoBuildHook` for each wheel (an editable install is one too); `make proto` runs this file. Both need
 the build requirements, which are never installed beside Proa itself: at run time `xds-protos` overwrites files of
@@ -42,7 +42,7 @@ class ProtoBuildHook(BuildHookInterface[Any]):
 
 
 def generate_api() -> None:
-    """Replaces all that was generated in `mesh/api`: the Envoy API and the protos of `protos/proa`, each below that prefix."""
+    """Replaces all that was generated in `mesh/api`: the Envoy API and the protos of `protos/proa`, in that folder."""
     files = [prefixed(file) for file in (*envoy_files(), *own_files("proa"))]
     with tempfile.TemporaryDirectory() as scratch:
         generate(files, [file for file in files if file.name.startswith(API)], Path(scratch))
@@ -51,11 +51,16 @@ def generate_api() -> None:
 
 def generate_services() -> None:
     """Replaces `services/gen`. Nothing has a prefix there: a reference system knows nothing of `mesh`."""
-    systems = sorted(path.name for path in PROTOS.iterdir() if path.is_dir() and path.name != "proa")
-    files = own_files(*systems)
+    files = own_files(*(path.name for path in PROTOS.iterdir() if path.is_dir() and path.name != "proa"))
     with tempfile.TemporaryDirectory() as scratch:
         generate(files, [file for file in files if (PROTOS / file.name).exists()], Path(scratch))
         replace_folders(ROOT / "services" / "gen", Path(scratch))
+
+
+def write_image(path: Path) -> None:
+    """Writes all of `protos/` as one descriptor set with comments, which buf can lint without a module registry."""
+    path.parent.mkdir(exist_ok=True)
+    write_set(own_files("*"), path)
 
 
 def envoy_files() -> list[FileDescriptorProto]:
@@ -66,13 +71,15 @@ def envoy_files() -> list[FileDescriptorProto]:
 
 def own_files(*folders: str) -> list[FileDescriptorProto]:
     """The files of these folders of `protos/` and all that they import."""
-    sources = [str(path.relative_to(PROTOS)) for folder in folders for path in sorted(PROTOS.glob(f"{folder}/**/*.proto"))]
+    paths = [path for folder in folders for path in sorted(PROTOS.glob(f"{folder}/**/*.proto"))]
+    sources = [str(path.relative_to(PROTOS)) for path in paths]
     if not sources:
         return []
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "out.binpb")
         known = write_set(descriptors(library_modules()), Path(scratch, "known.binpb"))
-        protoc(f"--proto_path={PROTOS}", f"--descriptor_set_in={known}", "--include_imports", f"--descriptor_set_out={out}", *sources)
+        inputs = (f"--proto_path={PROTOS}", f"--descriptor_set_in={known}")
+        protoc(*inputs, "--include_imports", "--include_source_info", f"--descriptor_set_out={out}", *sources)
         return list(FileDescriptorSet.FromString(out.read_bytes()).file)
 
 
@@ -114,11 +121,11 @@ def prefixed_name(name: str) -> str:
 def generate(files: Iterable[FileDescriptorProto], wanted: list[FileDescriptorProto], out: Path) -> None:
     """Writes packages with the code of `wanted`; `files` also holds all that they import."""
     known = write_set(files, out / "known.binpb")
+    inputs = f"--descriptor_set_in={known}"
     if wanted:
-        source = f"--descriptor_set_in={known}"
-        protoc(source, f"--python_out={out}", f"--pyi_out={out}", *(file.name for file in wanted))
+        protoc(inputs, f"--python_out={out}", f"--pyi_out={out}", *(file.name for file in wanted))
     if services := [file.name for file in wanted if file.service]:
-        protoc(source, f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
+        protoc(inputs, f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *services)
     known.unlink()
     for folder in {parent for path in out.rglob("*.py") for parent in path.relative_to(out).parents if parent.name}:
         (out / folder / "__init__.py").touch()
@@ -150,3 +157,4 @@ def replace_folders(target: Path, source: Path) -> None:
 if __name__ == "__main__":
     generate_api()
     generate_services()
+    write_image(ROOT / "build" / "protos.binpb")

