@@ -49,7 +49,7 @@ class RetryOn(Spec):
 
 
 class RetrySpec(Spec):
-    disabled: bool = False
+    disabled: bool | None = None
     num_retries: Annotated[int, Field(ge=1, le=10)] | None = None
     retry_on: RetryOn | None = None
     per_retry: PerRetry = PerRetry()

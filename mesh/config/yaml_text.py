@@ -7,7 +7,7 @@ stays `1.10`), so that text that only looks like a number loses nothing.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -22,9 +22,8 @@ Path = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """Composes nodes only; values are made by `_Reader`."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
-
+_Loader.yaml_implicit_resolvers = {}
 for tag, pattern, first in (
     ("tag:yaml.org,2002:int", r"-?(0|[1-9][0-9]*)", "-0123456789"),
     ("tag:yaml.org,2002:bool", r"true|false", "tf"),

@@ -8,7 +8,7 @@ from datetime import timedelta
 class Retry:
     """`disabled` switches retries off. `triggers` are Envoy's retry conditions."""
 
-    disabled: bool = False
+    disabled: bool | None = None
     num_retries: int | None = None
     triggers: tuple[str, ...] | None = None
     per_try_timeout: timedelta | None = None

@@ -1,0 +1,1 @@
+"""What applies to whom. One place decides precedence; nothing here knows Envoy."""
