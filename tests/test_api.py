@@ -1,14 +1,17 @@
 """The generated code can be imported beside everything else that Proa installs."""
 
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from importlib.metadata import distribution, distributions
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+BUILD_PYTHON = ROOT / "build" / "env" / "bin" / "python"
 
 IMPORT_ALL = """
 import importlib, sys
@@ -48,6 +51,23 @@ def test_every_generated_module_can_be_imported_in_one_process(root: str, folder
 
 def test_generated_code_lives_beside_the_packages_it_once_clashed_with() -> None:
     run_python("-c", NEIGHBOURS)
+
+
+@pytest.mark.skipif(not BUILD_PYTHON.exists(), reason="the build environment is not there: make setup")
+def test_the_wheel_holds_the_mesh_and_all_generated_code(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "mesh", source / "mesh", ignore=shutil.ignore_patterns("__pycache__", "*_pb2*"))
+    shutil.copytree(ROOT / "protos", source / "protos")
+    for name in (".gitignore", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, source)
+
+    build = [BUILD_PYTHON, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
+    subprocess.run(build, cwd=source, check=True)
+
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = [path for path in (ROOT / "mesh").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert names == {str(path.relative_to(ROOT)) for path in files}
 
 
 def test_no_two_distributions_own_the_same_file() -> None:
