@@ -1,0 +1,53 @@
+"""The file that gets what a child prints."""
+
+import os
+import stat
+from pathlib import Path
+
+from mesh.agent import logfile
+from mesh.agent.logfile import last_line, open_log
+
+
+def append(path: Path, text: bytes) -> None:
+    descriptor = open_log(path)
+    os.write(descriptor, text)
+    os.close(descriptor)
+
+
+def test_a_log_is_appended_to_and_for_its_owner_alone(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "a.log"
+
+    append(log, b"one\n")
+    append(log, b"two\n")
+
+    assert log.read_text() == "one\ntwo\n"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert stat.S_IMODE(log.parent.stat().st_mode) == 0o700
+
+
+def test_a_large_log_is_set_aside_when_it_is_opened(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    append(log, b"old" * logfile.LARGEST)
+
+    append(log, b"new\n")
+
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "a.log.1").read_bytes()[:3] == b"old"
+
+
+def test_the_last_line_is_the_last_that_is_not_blank(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    append(log, b"first\nTraceback: \xff\n  cause  \n\n  \n")
+
+    assert last_line(log) == "cause"
+
+
+def test_the_last_line_is_not_one_of_an_earlier_start(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    append(log, b"earlier\n")
+
+    assert last_line(log, since=log.stat().st_size) == ""
+
+
+def test_a_log_that_is_not_there_has_no_last_line(tmp_path: Path) -> None:
+    assert last_line(tmp_path / "a.log") == ""
