@@ -26,8 +26,9 @@ help:  ## list the targets
 setup: build/setup.stamp build/proto.stamp  ## make .venv (from the lock, with hashes) and the generated code
 
 build/python.stamp:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-	  echo "make setup: $(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Proa needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.13" >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	  found=$$($(PYTHON) --version 2>/dev/null) || found="not there"; \
+	  echo "make setup: $(PYTHON) is $$found. Proa needs Python 3.11, 3.12 or 3.13: make setup PYTHON=python3.13" >&2; \
 	  exit 1; }
 	@mkdir -p build && touch $@
 
