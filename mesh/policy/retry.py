@@ -17,8 +17,7 @@ ASKED: Final = ("connect-failure", "refused-stream", "reset", "unavailable")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Everything decided. `num_retries` come after the first attempt; without `per_try_timeout` only the call's
-    deadline ends an attempt."""
+    """Everything decided. `num_retries` come after the first attempt. None is no limit but the deadline of the call."""
 
     num_retries: int = 2
     triggers: tuple[str, ...] = SAFE

@@ -1,0 +1,83 @@
+"""The HTTP connection manager of every listener that speaks HTTP. Its fields never change; policy is in the routes."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.struct_pb2 import Struct
+
+from mesh.api.envoy.config.accesslog.v3 import accesslog_pb2
+from mesh.api.envoy.config.core.v3 import protocol_pb2, substitution_format_string_pb2
+from mesh.api.envoy.config.listener.v3 import listener_components_pb2
+from mesh.api.envoy.config.route.v3 import route_components_pb2
+from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from mesh.api.envoy.type.matcher.v3 import string_pb2
+from mesh.model.workload import Protocol
+from mesh.translate.access_log import failed_calls, tapped_calls
+from mesh.translate.http_filter import HttpFilter
+from mesh.translate.protocol import HTTP2
+from mesh.translate.source import ADS
+from mesh.translate.wrappers import boolean, duration, typed_config
+
+HTTP_CONNECTION_MANAGER: Final = "envoy.filters.network.http_connection_manager"
+IDLE_TIMEOUT: Final = timedelta(hours=1)
+MAX_AGE: Final = timedelta(minutes=30)
+"""A connection keeps the certificates of its handshake, so inbound ones end, when no stream runs, at this age."""
+
+_Manager = http_connection_manager_pb2.HttpConnectionManager
+
+
+def connection_manager(
+    *,
+    stat_prefix: str,
+    routes: str,
+    codec: Protocol | None,
+    filters: Iterable[HttpFilter],
+    max_age: timedelta | None = None,
+) -> listener_components_pb2.Filter:
+    """`codec` None takes what the connection speaks."""
+    manager = _Manager(
+        stat_prefix=stat_prefix,
+        codec_type=_Manager.HTTP2 if codec and codec.speaks_http2 else _Manager.AUTO,
+        rds=http_connection_manager_pb2.Rds(config_source=ADS, route_config_name=routes),
+        http_filters=filters,
+        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
+            idle_timeout=duration(IDLE_TIMEOUT), max_connection_duration=duration(max_age)
+        ),
+        http2_protocol_options=HTTP2,
+        upgrade_configs=[] if codec and codec.speaks_http2 else [_Manager.UpgradeConfig(upgrade_type="websocket")],
+        # Deadlines come from the call; an idle stream is no mistake.
+        stream_idle_timeout=duration(timedelta(0)),
+        # Ids and server names of the service pass through as they are.
+        generate_request_id=boolean(False),
+        server_header_transformation=_Manager.PASS_THROUGH,
+        # Nobody is internal: x-envoy-* headers of a caller change nothing.
+        internal_address_config=_Manager.InternalAddressConfig(),
+        access_log=[failed_calls(), tapped_calls()],
+        local_reply_config=local_replies(),
+    )
+    return listener_components_pb2.Filter(name=HTTP_CONNECTION_MANAGER, typed_config=typed_config(manager))
+
+
+def local_replies() -> http_connection_manager_pb2.LocalReplyConfig:
+    """Envoy's own errors as JSON, for callers that do not speak gRPC; those that do get a status and a message."""
+    body = Struct()
+    body.update({"code": "%RESPONSE_CODE%", "message": "%LOCAL_REPLY_BODY%", "details": "%RESPONSE_CODE_DETAILS%"})
+    no_grpc = accesslog_pb2.AccessLogFilter(
+        header_filter=accesslog_pb2.HeaderFilter(
+            header=route_components_pb2.HeaderMatcher(
+                name="content-type",
+                string_match=string_pb2.StringMatcher(prefix="application/grpc"),
+                invert_match=True,
+                treat_missing_header_as_empty=True,
+            )
+        )
+    )
+    return http_connection_manager_pb2.LocalReplyConfig(
+        mappers=[
+            http_connection_manager_pb2.ResponseMapper(
+                filter=no_grpc,
+                body_format_override=substitution_format_string_pb2.SubstitutionFormatString(json_format=body),
+            )
+        ]
+    )

@@ -1,0 +1,91 @@
+"""Route configurations: everything that may change about a call without touching a listener."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
+from mesh.api.envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from mesh.model.names import OUTBOUND, app_cluster, inbound_name, upstream_name
+from mesh.model.topology import ServicePort
+from mesh.model.workload import Protocol
+from mesh.policy.retry import RetryPolicy
+from mesh.policy.view import Destination
+from mesh.translate.wrappers import duration, typed_config, uint32
+
+_PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
+_RetryPolicy = route_components_pb2.RetryPolicy
+
+
+def outbound_routes(destinations: Iterable[Destination]) -> route_pb2.RouteConfiguration:
+    """Routes by `:authority`: one virtual host per destination, found by hash."""
+    return _configuration(
+        OUTBOUND,
+        *(
+            virtual_host(destination.target.cluster, destination.hosts, to_destination(destination))
+            for destination in destinations
+            if destination.protocol is not Protocol.TCP
+        ),
+    )
+
+
+def upstream_routes(destination: Destination) -> route_pb2.RouteConfiguration:
+    """Routes of the listener of one upstream, whatever `:authority` the caller names."""
+    name = upstream_name(destination.target)
+    return _configuration(name, virtual_host(name, ["*"], to_destination(destination)))
+
+
+def inbound_routes(port: ServicePort) -> route_pb2.RouteConfiguration:
+    """Routes of one port of the workload itself. Never retried: the caller's sidecar does that."""
+    name = inbound_name(port.number)
+    return _configuration(name, virtual_host(name, ["*"], to_cluster(app_cluster(port.number), port.protocol, None)))
+
+
+def virtual_host(
+    name: str, domains: Iterable[str], action: route_components_pb2.RouteAction
+) -> route_components_pb2.VirtualHost:
+    everything = route_components_pb2.RouteMatch(prefix="/")
+    return route_components_pb2.VirtualHost(
+        name=name, domains=domains, routes=[route_components_pb2.Route(match=everything, route=action)]
+    )
+
+
+def to_destination(destination: Destination) -> route_components_pb2.RouteAction:
+    return to_cluster(destination.target.cluster, destination.protocol, destination.retry)
+
+
+def to_cluster(cluster: str, protocol: Protocol, retry: RetryPolicy | None) -> route_components_pb2.RouteAction:
+    """No timeout of the route's own, which would end a stream: gRPC calls end at their `grpc-timeout`."""
+    return route_components_pb2.RouteAction(
+        cluster=cluster,
+        timeout=duration(timedelta(0)),
+        max_stream_duration=call_deadline() if protocol is Protocol.GRPC else None,
+        retry_policy=retry_policy(retry),
+    )
+
+
+def call_deadline() -> route_components_pb2.RouteAction.MaxStreamDuration:
+    """The caller's deadline, enforced as it is. Zero is no cap."""
+    return route_components_pb2.RouteAction.MaxStreamDuration(grpc_timeout_header_max=duration(timedelta(0)))
+
+
+def retry_policy(retry: RetryPolicy | None) -> _RetryPolicy | None:
+    if retry is None:
+        return None
+    return _RetryPolicy(
+        retry_on=",".join(retry.triggers),
+        num_retries=uint32(retry.num_retries),
+        per_try_timeout=duration(retry.per_try_timeout),
+        retry_back_off=_RetryPolicy.RetryBackOff(
+            base_interval=duration(retry.base_interval), max_interval=duration(retry.max_interval)
+        ),
+        retry_host_predicate=[
+            _RetryPolicy.RetryHostPredicate(
+                name=_PREVIOUS_HOSTS, typed_config=typed_config(previous_hosts_pb2.PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=3,
+    )
+
+
+def _configuration(name: str, *hosts: route_components_pb2.VirtualHost) -> route_pb2.RouteConfiguration:
+    return route_pb2.RouteConfiguration(name=name, virtual_hosts=hosts)
