@@ -7,7 +7,6 @@ the build requirements, which are never installed beside Proa itself: at run tim
 
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,7 @@ def generate_api() -> None:
     files = [prefixed(file) for file in (*envoy_files(), *own_files("proa"))]
     with tempfile.TemporaryDirectory() as scratch:
         generate(files, [file for file in files if file.name.startswith(API)], Path(scratch))
-        replace_folders(ROOT / API, Path(scratch, API))
+        update_folders(ROOT / API, Path(scratch, API))
 
 
 def generate_services() -> None:
@@ -54,7 +53,7 @@ def generate_services() -> None:
     files = own_files(*(path.name for path in PROTOS.iterdir() if path.is_dir() and path.name != "proa"))
     with tempfile.TemporaryDirectory() as scratch:
         generate(files, [file for file in files if (PROTOS / file.name).exists()], Path(scratch))
-        replace_folders(ROOT / "services" / "gen", Path(scratch))
+        update_folders(ROOT / "services" / "gen", Path(scratch))
 
 
 def write_image(path: Path) -> None:
@@ -144,14 +143,20 @@ def protoc(*arguments: str) -> None:
         raise SystemExit("protos/: protoc refused them. Mend what it names above, then run `make proto`")
 
 
-def replace_folders(target: Path, source: Path) -> None:
-    """Makes the folders of `target` those of `source`; files directly in `target` stay."""
-    target.mkdir(parents=True, exist_ok=True)
-    for old in target.iterdir():
-        if old.is_dir():
-            shutil.rmtree(old)
-    for new in source.iterdir() if source.exists() else ():
-        shutil.move(new, target / new.name)
+def update_folders(target: Path, source: Path) -> None:
+    """Makes the folders of `target` those of `source`; files directly in `target` stay.
+
+    What is equal is not touched, so that a running test, and mypy's cache, do not notice.
+    """
+    new = {path.relative_to(source): path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    for old in target.glob("*/**/*.py*"):
+        if old.suffix in {".py", ".pyi"} and old.relative_to(target) not in new:
+            old.unlink()
+    for name, content in new.items():
+        path = target / name
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 if __name__ == "__main__":
