@@ -70,9 +70,7 @@ def _document(chunk: str, path: str, line: int) -> Source | ConfigError | None:
         value = reader.read(node, ())
     except yaml.MarkedYAMLError as error:
         at = line + (error.problem_mark.line if error.problem_mark else 0)
-        return ConfigError(
-            f"{path}:{at}", f"this is not YAML: {error.problem or error}", "Correct the text at this line"
-        )
+        return ConfigError(f"{path}:{at}", f"this is not YAML: {error.problem or error}", "Correct this line")
     except yaml.YAMLError as error:
         return ConfigError(f"{path}:{line}", f"this is not YAML: {error}".splitlines()[0], "Correct the text")
     except ConfigError as error:
