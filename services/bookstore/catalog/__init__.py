@@ -1,0 +1,1 @@
+"""The catalog: which books the store sells, and at what price."""

@@ -1,0 +1,1 @@
+"""The inventory: how many copies are there, and for whom some of them are held back."""
