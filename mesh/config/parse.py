@@ -51,8 +51,11 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
+    """`left_out` counts the documents that have problems; one document may have several."""
+
     documents: tuple[Written, ...]
     problems: tuple[ConfigError, ...]
+    left_out: int = 0
 
 
 def parse(text: str, path: str, folder: str) -> Parsed:
@@ -60,10 +63,13 @@ def parse(text: str, path: str, folder: str) -> Parsed:
 
     `path` is how the user named the file, for messages; relative folders in it refer to `folder`, which is absolute.
     """
-    found = [one for source in sources(text, path) for one in _read(source, folder)]
+    read = [tuple(_read(source, folder)) for source in sources(text, path)]
+    found = [one for ones in read for one in ones]
+    documents = tuple(one for one in found if isinstance(one, Written))
     return Parsed(
-        documents=tuple(one for one in found if isinstance(one, Written)),
+        documents=documents,
         problems=tuple(one for one in found if isinstance(one, ConfigError)),
+        left_out=len(read) - len(documents),
     )
 
 

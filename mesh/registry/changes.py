@@ -1,0 +1,31 @@
+"""One notification for any number of readers."""
+
+import asyncio
+
+
+class Changes:
+    """Counts changes and wakes whoever waits for them.
+
+    Each reader remembers the number that it has seen, so a burst costs it one wake-up, a slow reader finds the
+    newest state instead of a backlog, and nobody can miss a change that came while it was busy.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._next = asyncio.Event()
+
+    @property
+    def number(self) -> int:
+        """How many changes there have been."""
+        return self._number
+
+    def notify(self) -> None:
+        self._number += 1
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def after(self, seen: int) -> int:
+        """The present number, as soon as it is higher than `seen`."""
+        while self._number <= seen:
+            await self._next.wait()
+        return self._number

@@ -1,0 +1,90 @@
+"""What should run, and what people ask of it: so many instances, new ones in place of the old. Pure."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+
+from mesh.config.nearest import did_you_mean
+from mesh.errors import NotFoundError, UsageError
+from mesh.model.documents import Key
+from mesh.model.workload import Workload
+from mesh.registry.state import Kept, Operation, State
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A workload as it should run. Instances with another `generation` are to be replaced.
+
+    `document` is the whole document as JSON, from which an instance's part can be read again after a restart.
+    """
+
+    workload: Workload
+    replicas: int
+    generation: str
+    document: str
+
+    @property
+    def fixed_port(self) -> bool:
+        """Whether two instances cannot run side by side."""
+        return any(port.target_port for port in self.workload.ports)
+
+
+def desired(state: State) -> tuple[Desired, ...]:
+    """All workloads, sorted by namespace and name."""
+    return tuple(
+        _desired(workload, kept, state.operations.get(key, Operation()))
+        for key, kept in state.in_force().items()
+        if isinstance(workload := kept.resource, Workload)
+    )
+
+
+def desired_one(state: State, namespace: str, name: str) -> Desired:
+    """Raises NotFoundError with the nearest name when there is no such workload."""
+    wanted = Key("Workload", namespace, name)
+    found = {Key("Workload", one.workload.namespace, one.workload.name): one for one in desired(state)}
+    if wanted in found:
+        return found[wanted]
+    names = [f"{key.namespace}/{key.name}" for key in found]
+    raise NotFoundError(
+        f"{namespace}/{name}",
+        "there is no such workload",
+        did_you_mean(f"{namespace}/{name}", names, f"Workloads: {', '.join(names) or 'none'}"),
+    )
+
+
+def scale(state: State, namespace: str, name: str, replicas: int) -> State:
+    """`replicas` instances until the workload's document changes. Raises NotFoundError and UsageError."""
+    workload = desired_one(state, namespace, name)
+    where = f"{namespace}/{name}"
+    if replicas < 0:
+        raise UsageError(where, f"{replicas} instances cannot run", "Ask for 0 or more")
+    if replicas > 1 and workload.fixed_port:
+        remedy = f"Remove targetPort ({workload.workload.where}), so that each instance gets a free port, or ask for 1"
+        raise UsageError(where, f"{replicas} instances cannot listen on one fixed port", remedy)
+    return _with_operation(state, namespace, name, replicas=replicas)
+
+
+def restart(state: State, namespace: str, name: str) -> State:
+    """New instances in place of those that run. Raises NotFoundError."""
+    desired_one(state, namespace, name)
+    operation = state.operations.get(Key("Workload", namespace, name), Operation())
+    return _with_operation(state, namespace, name, restarts=operation.restarts + 1)
+
+
+def _desired(workload: Workload, kept: Kept, operation: Operation) -> Desired:
+    replicas = workload.replicas if operation.replicas is None else operation.replicas
+    return Desired(workload, replicas, _generation(kept.written.json, operation.restarts), kept.written.json)
+
+
+def _generation(document: str, restarts: int) -> str:
+    """A digest of all that needs new instances when it changes; how many there are does not."""
+    content = json.loads(document)
+    content["spec"].pop("replicas", None)
+    text = json.dumps([content, restarts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _with_operation(state: State, namespace: str, name: str, **changes: int) -> State:
+    key = Key("Workload", namespace, name)
+    operation = replace(state.operations.get(key, Operation()), **changes)
+    return replace(state, operations={**state.operations, key: operation})

@@ -1,0 +1,219 @@
+"""The truth about the mesh: in memory, written through to the store, with one notification for whoever follows it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from mesh.config import Parsed
+from mesh.errors import ConfigError
+from mesh.model.documents import Documents, Key
+from mesh.model.names import Identity, InstanceId
+from mesh.model.topology import Topology, topology_of
+from mesh.registry import documents, operations
+from mesh.registry.changes import Changes
+from mesh.registry.documents import Outcome
+from mesh.registry.leases import TERM, Addresses, Lease, Report, next_end, over, reported
+from mesh.registry.operations import Desired
+from mesh.registry.state import State
+from mesh.registry.store import Store
+
+T = TypeVar("T")
+
+
+class Registry:
+    """Answers from memory; a change is on disk before it counts, and counts before its call returns.
+
+    One whose caller goes away half-way is finished nevertheless, so that memory and disk never differ.
+    `now` is the time of day, for ages; `uptime` a monotonic clock, for terms. Changing methods raise StateError when
+    the state cannot be written; then nothing has changed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        state: State,
+        leases: Iterable[Lease] = (),
+        *,
+        now: Callable[[], datetime],
+        uptime: Callable[[], timedelta],
+        term: timedelta = TERM,
+    ) -> None:
+        self.changed = Changes()
+        self.term = term
+        self._store = store
+        self._now = now
+        self._uptime = uptime
+        self._leases = {lease.id: lease for lease in leases}
+        # Nobody is connected yet, so each lease that was stored gets one full term.
+        self._ends = dict.fromkeys(self._leases, uptime() + term)
+        self._writing = asyncio.Lock()
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._become(state)
+
+    @classmethod
+    async def load(
+        cls, store: Store, *, now: Callable[[], datetime], uptime: Callable[[], timedelta], term: timedelta = TERM
+    ) -> tuple["Registry", tuple[ConfigError, ...]]:
+        """The registry as it was left, and the documents in the store that this version does not understand."""
+        stored = await store.load()
+        return cls(store, stored.state, stored.leases, now=now, uptime=uptime, term=term), stored.problems
+
+    async def close(self) -> None:
+        """Waits for what is being written, and closes the store."""
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
+        await self._store.close()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def documents(self) -> Documents:
+        """The documents in force."""
+        return self._documents
+
+    @property
+    def topology(self) -> Topology:
+        return self._topology
+
+    @property
+    def workloads(self) -> tuple[Desired, ...]:
+        """What should run, sorted by namespace and name."""
+        return self._workloads
+
+    @property
+    def leases(self) -> Mapping[InstanceId, Lease]:
+        return self._leases
+
+    def attached(self, instance: InstanceId) -> bool:
+        """Whether the agent of the instance is connected."""
+        return instance in self._leases and instance not in self._ends
+
+    def identity_of(self, node_id: str) -> str | None:
+        """The SPIFFE id that whoever claims this node id must prove, None for a node that is not attached."""
+        try:
+            lease = self._leases.get(InstanceId.from_node_id(node_id))
+        except ValueError:
+            return None
+        return lease.identity.uri if lease else None
+
+    async def apply(self, call: Parsed) -> Outcome:
+        return await self._change(lambda state: documents.apply(state, call, self._now()))
+
+    async def replace_file_set(self, call: Parsed) -> Outcome:
+        return await self._change(lambda state: documents.replace_file_set(state, call, self._now()))
+
+    async def delete(self, keys: Iterable[Key]) -> Outcome:
+        """Raises NotFoundError."""
+        return await self._change(lambda state: documents.delete(state, keys))
+
+    async def scale(self, namespace: str, name: str, replicas: int) -> Desired:
+        """Raises NotFoundError and UsageError."""
+        outcome = await self._change(lambda state: Outcome(operations.scale(state, namespace, name, replicas)))
+        return operations.desired_one(outcome.state, namespace, name)
+
+    async def restart(self, namespace: str, name: str) -> Desired:
+        """Raises NotFoundError."""
+        outcome = await self._change(lambda state: Outcome(operations.restart(state, namespace, name)))
+        return operations.desired_one(outcome.state, namespace, name)
+
+    async def attach(self, instance: InstanceId, generation: str, addresses: Addresses) -> Lease:
+        """The lease of an instance whose agent has just connected; it holds until `detach`.
+
+        An instance that is known goes on as it was, also when its workload has been deleted meanwhile. Otherwise it
+        is a new one of its workload. Raises NotFoundError when there is no such workload.
+        """
+        lease = await self._finish(self._write_attached(instance, generation, addresses))
+        # Only here, where the caller still is: a lease whose stream broke during the write ends by its term.
+        self._ends.pop(instance, None)
+        self.changed.notify()
+        return lease
+
+    async def report(self, instance: InstanceId, report: Report) -> None:
+        await self._edit(instance, lambda lease: reported(lease, report))
+
+    async def drain(self, instance: InstanceId) -> None:
+        """The instance is no endpoint any more."""
+        await self._edit(instance, lambda lease: replace(lease, draining=True))
+
+    def detach(self, instance: InstanceId, *, at_once: bool = False) -> None:
+        """The stream of the agent has ended: the term begins, or with `at_once` is over already."""
+        if instance in self._leases:
+            self._ends[instance] = self._uptime() + (timedelta() if at_once else self.term)
+            self.changed.notify()
+
+    async def expire(self) -> tuple[InstanceId, ...]:
+        """Forgets the instances whose term is over, and returns them."""
+        return await self._finish(self._forget())
+
+    def next_end(self) -> timedelta | None:
+        """How long until the next term is over, None when no term runs. A change may bring it nearer."""
+        return next_end(self._ends, self._uptime())
+
+    async def _change(self, edit: Callable[[State], Outcome]) -> Outcome:
+        return await self._finish(self._write_state(edit))
+
+    async def _write_state(self, edit: Callable[[State], Outcome]) -> Outcome:
+        async with self._writing:
+            outcome = edit(self._state)
+            if outcome.state != self._state:
+                await self._store.save(self._state, outcome.state)
+                self._become(outcome.state)
+                self.changed.notify()
+            return outcome
+
+    def _become(self, state: State) -> None:
+        self._state = state
+        self._documents = state.documents()
+        self._topology = topology_of(self._documents)
+        self._workloads = operations.desired(state)
+
+    def _new_lease(self, instance: InstanceId, generation: str, addresses: Addresses) -> Lease:
+        wanted = operations.desired_one(self._state, instance.namespace, instance.workload)
+        identity = Identity(self._state.trust_domain, instance.namespace, wanted.workload.service_account)
+        return Lease(instance, generation, wanted.workload, wanted.document, identity, addresses)
+
+    async def _edit(self, instance: InstanceId, edit: Callable[[Lease], Lease]) -> None:
+        await self._finish(self._write_edited(instance, edit))
+
+    async def _write_attached(self, instance: InstanceId, generation: str, addresses: Addresses) -> Lease:
+        async with self._writing:
+            known = self._leases.get(instance)
+            if known and known.generation == generation:
+                lease = replace(known, addresses=addresses)
+            else:
+                lease = self._new_lease(instance, generation, addresses)
+            await self._save(lease)
+            self._ends[instance] = self._uptime() + self.term
+            return lease
+
+    async def _write_edited(self, instance: InstanceId, edit: Callable[[Lease], Lease]) -> None:
+        async with self._writing:
+            # One that was forgotten meanwhile has no stream any more that could wonder.
+            if lease := self._leases.get(instance):
+                await self._save(edit(lease))
+
+    async def _save(self, lease: Lease) -> None:
+        if lease != self._leases.get(lease.id):
+            await self._store.save_lease(lease)
+            self._leases[lease.id] = lease
+            self.changed.notify()
+
+    async def _forget(self) -> tuple[InstanceId, ...]:
+        async with self._writing:
+            gone = over(self._ends, self._uptime())
+            if gone:
+                await self._store.delete_leases(gone)
+                for instance in gone:
+                    del self._leases[instance], self._ends[instance]
+                self.changed.notify()
+            return gone
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does the work whatever becomes of the caller: a commit that nobody waits for is still remembered."""
+        task = asyncio.create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)

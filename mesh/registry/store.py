@@ -1,0 +1,228 @@
+"""The state on disk: one SQLite file, one writer, each change one transaction."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Table, and_, delete, event, insert, inspect, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from mesh.errors import ConfigError, StateError
+from mesh.model.documents import Key
+from mesh.model.names import InstanceId
+from mesh.registry.leases import Lease
+from mesh.registry.schema import (
+    DOCUMENTS,
+    LEASES,
+    META,
+    METADATA,
+    OPERATIONS,
+    SCHEMA,
+    Row,
+    document_from,
+    document_row,
+    instance_row,
+    key_from,
+    key_row,
+    lease_from,
+    lease_row,
+    operation_from,
+    operation_row,
+)
+from mesh.registry.state import Kept, State
+
+V = TypeVar("V")
+
+ANOTHER: Final = "Name another state folder with --state, or move this file away: what was applied is then lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store holds. Each of `problems` is a document that was skipped, and stays where it is."""
+
+    state: State
+    leases: tuple[Lease, ...]
+    problems: tuple[ConfigError, ...]
+
+
+class Store:
+    """Whoever opens a store is its only writer. Every method raises StateError when the file cannot be used."""
+
+    def __init__(self, path: Path, engine: AsyncEngine) -> None:
+        self._path = path
+        self._engine = engine
+
+    @classmethod
+    async def open(cls, path: Path) -> "Store":
+        """The state at `path`, made when it is not there; nobody but its owner may read it."""
+        with _explained(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            path.chmod(0o600)
+        store = cls(path, _engine(path))
+        try:
+            await store._prepare()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def load(self) -> Stored:
+        problems: list[ConfigError] = []
+        with _explained(self._path):
+            async with self._engine.begin() as connection:
+                meta = (await connection.execute(select(META))).mappings().one()
+                documents = (await connection.execute(select(DOCUMENTS))).mappings().all()
+                operations = (await connection.execute(select(OPERATIONS))).mappings().all()
+                leases = (await connection.execute(select(LEASES))).mappings().all()
+        sets: dict[str, dict[Key, Kept]] = {"file": {}, "applied": {}}
+        for row in documents:
+            with _skipping(row["location"], problems):
+                sets[row["set"]][key_from(row)] = document_from(row)
+        found: list[Lease] = []
+        for row in leases:
+            with _skipping(row["location"], problems):
+                found.append(lease_from(row))
+        state = State(
+            file=sets["file"],
+            applied=sets["applied"],
+            operations={key_from(row): operation_from(row) for row in operations},
+            revision=meta["revision"],
+            trust_domain=meta["trust_domain"],
+        )
+        return Stored(state, tuple(found), tuple(problems))
+
+    async def save(self, before: State, after: State) -> None:
+        """Writes what has changed from `before`, which is what was loaded or saved last, in one transaction."""
+        with _explained(self._path):
+            async with self._engine.begin() as connection:
+                await self._count(connection, before, after)
+                await _sync(connection, DOCUMENTS, {"set": "file"}, before.file, after.file, document_row)
+                await _sync(connection, DOCUMENTS, {"set": "applied"}, before.applied, after.applied, document_row)
+                await _sync(connection, OPERATIONS, {}, before.operations, after.operations, operation_row)
+
+    async def save_lease(self, lease: Lease) -> None:
+        with _explained(self._path):
+            async with self._engine.begin() as connection:
+                await _put(connection, LEASES, instance_row(lease.id), lease_row(lease))
+
+    async def delete_leases(self, instances: Iterable[InstanceId]) -> None:
+        with _explained(self._path):
+            async with self._engine.begin() as connection:
+                for instance in instances:
+                    await connection.execute(delete(LEASES).where(_is(LEASES, instance_row(instance))))
+
+    async def _prepare(self) -> None:
+        with _explained(self._path):
+            async with self._engine.begin() as connection:
+                if await connection.run_sync(lambda sync: inspect(sync).get_table_names()):
+                    await self._check(connection)
+                else:
+                    await connection.run_sync(METADATA.create_all)
+                    first = {"id": 1, "schema": SCHEMA, "revision": 0, "trust_domain": ""}
+                    await connection.execute(insert(META).values(first))
+
+    async def _check(self, connection: AsyncConnection) -> None:
+        schema = (await connection.execute(select(META.c.schema))).scalar_one_or_none()
+        if schema != SCHEMA:
+            raise StateError(
+                str(self._path),
+                f"this state was written by another version of Proa (its form is {schema}, this version's is {SCHEMA})",
+                f"Use that version. {ANOTHER}",
+            )
+        found = (await connection.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one()
+        if found != "ok":
+            raise StateError(str(self._path), f"the file is damaged ({found})", ANOTHER)
+
+    async def _count(self, connection: AsyncConnection, before: State, after: State) -> None:
+        """Compare and set: a second writer, against all rules, is found out before it overwrites anything."""
+        values = {"revision": after.revision, "trust_domain": after.trust_domain}
+        counted = await connection.execute(update(META).where(META.c.revision == before.revision).values(values))
+        if counted.rowcount != 1:
+            problem = f"another process changed it; it is not at revision {before.revision} any more"
+            raise StateError(str(self._path), problem, "Let only one control plane use it, and start this one again")
+
+
+def _engine(path: Path) -> AsyncEngine:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=1, max_overflow=0)
+    event.listen(engine.sync_engine, "connect", _connected)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _connected(connection: Any, _record: object) -> None:
+    # Python's driver would open transactions late, and lose updates (its own BEGIN is deferred): we open them.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+async def _sync(
+    connection: AsyncConnection,
+    table: Table,
+    within: Row,
+    before: Mapping[Key, V],
+    after: Mapping[Key, V],
+    row: Callable[[Key, V], Row],
+) -> None:
+    """Brings the rows of `table` that are `within` from `before` to `after`."""
+    for key in {**before, **after}:
+        value = after.get(key)
+        if value != before.get(key):
+            await _put(connection, table, {**within, **key_row(key)}, {**within, **row(key, value)} if value else None)
+
+
+async def _put(connection: AsyncConnection, table: Table, key: Row, row: Row | None) -> None:
+    await connection.execute(delete(table).where(_is(table, key)))
+    if row is not None:
+        await connection.execute(insert(table).values(row))
+
+
+def _is(table: Table, key: Row) -> Any:
+    return and_(*(table.c[name] == value for name, value in key.items()))
+
+
+@contextmanager
+def _skipping(where: str, problems: list[ConfigError]) -> Iterator[None]:
+    """One row that another version wrote spoils only itself."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.append(error)
+    except (KeyError, TypeError, ValueError) as error:
+        problems.append(ConfigError(where, f"the state holds something unknown: {error}", "Apply it again"))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What the disk and the database say, for people."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(str(path), f"it cannot be opened: {error.strerror}", _remedy(str(error))) from error
+    except (DBAPIError, sqlite3.Error) as error:
+        said = str(getattr(error, "orig", None) or error)
+        raise StateError(str(path), f"the database does not work: {said}", _remedy(said)) from error
+
+
+def _remedy(said: str) -> str:
+    if "locked" in said:
+        return "End the other process that uses it"
+    if "full" in said or "No space" in said:
+        return "Free some space on the disk"
+    if "not a database" in said or "malformed" in said or "no such" in said:
+        return ANOTHER
+    return "See that you may read and write the file and its folder, or name another state folder with --state"
