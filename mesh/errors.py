@@ -54,3 +54,11 @@ class UnreachableError(MeshError):
 
 class NotFoundError(MeshError):
     """What was asked for does not exist."""
+
+
+class ProtocolError(MeshError):
+    """A peer does not keep to the protocol that it speaks."""
+
+
+class LimitError(MeshError):
+    """A peer asks for more than one peer may."""

@@ -1,0 +1,211 @@
+"""What every proxy has been told and how it answered: written by xDS streams, read by the status service and drains."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+
+from mesh.registry.changes import Changes
+
+
+class ProxyState(StrEnum):
+    """How far a proxy is."""
+
+    SYNCED = "synced"
+    PENDING = "pending"
+    NACKED = "nacked"
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeStatus:
+    """One resource type of one proxy.
+
+    `sent` and `acked` are digests of all that the proxy has of the type, empty for nothing. `error` is in the proxy's
+    own words, about a refusal that still stands. `resources` is how many the proxy has.
+    """
+
+    type_url: str
+    sent: str = ""
+    acked: str = ""
+    error: str = ""
+    resources: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """What one stream says of its proxy.
+
+    `is_quiet`: the proxy has answered for everything that it should have. `config_version` is the digest of the
+    configuration that it should have. The counts are those of the stream, and of resources alone.
+    """
+
+    types: tuple[TypeStatus, ...] = ()
+    is_quiet: bool = False
+    config_version: str = ""
+    bytes_sent: int = 0
+    resources_sent: int = 0
+
+    @property
+    def state(self) -> ProxyState:
+        if any(each.error for each in self.types):
+            return ProxyState.NACKED
+        return ProxyState.SYNCED if self.is_quiet else ProxyState.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyStatus:
+    """One proxy, connected or not. After its stream has ended, `report` is the last one.
+
+    With two streams (an old and a new Envoy) `state` is that of the worse one and `report` that of the newer one.
+    `last_nack` is kept after the refusal was mended.
+    """
+
+    node_id: str
+    identity: str
+    since: datetime
+    envoy_version: str = ""
+    state: ProxyState = ProxyState.DISCONNECTED
+    connected_since: datetime | None = None
+    report: StreamReport = StreamReport()
+    last_nack: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class StreamStatus:
+    """One open stream, and where it reports."""
+
+    began: datetime
+    _changed: Callable[[], None]
+    last_report: StreamReport = StreamReport()
+    last_nack: str = ""
+    _is_outdated: bool = True
+
+    def report(self, report: StreamReport) -> None:
+        """`report` holds for the configuration as it is now."""
+        self.last_report, self._is_outdated = report, False
+        self._changed()
+
+    def outdated(self) -> None:
+        """Something has changed since the last report; the next one says whether it concerns the proxy."""
+        self._is_outdated = True
+
+    def refused(self, words: str) -> None:
+        """The proxy has sent a NACK."""
+        self.last_nack = words
+        self._changed()
+
+    def lags(self) -> bool:
+        """Whether the proxy has yet to answer for something. What it has refused it has answered for."""
+        return self._is_outdated or not self.last_report.is_quiet
+
+
+@dataclass(slots=True, eq=False)
+class _Proxy:
+    status: ProxyStatus
+    streams: list[StreamStatus] = field(default_factory=list)
+    is_forgotten: bool = False
+
+    def status_at(self, now: datetime) -> ProxyStatus:
+        was, newest = self.status, next(reversed(self.streams), None)
+        state = self._state()
+        return replace(
+            was,
+            state=state,
+            since=was.since if state is was.state else now,
+            connected_since=newest.began if newest else None,
+            report=newest.last_report if newest else was.report,
+            last_nack=next((one.last_nack for one in reversed(self.streams) if one.last_nack), was.last_nack),
+        )
+
+    def lags(self) -> bool:
+        return any(stream.lags() for stream in self.streams)
+
+    def _state(self) -> ProxyState:
+        states = {stream.last_report.state for stream in self.streams}
+        worst_first = (ProxyState.NACKED, ProxyState.PENDING, ProxyState.SYNCED)
+        return next((state for state in worst_first if state in states), ProxyState.DISCONNECTED)
+
+
+class StatusBoard:
+    """All proxies that are expected or connected. `changes` is notified whenever what `proxies` returns has changed."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.changes = Changes()
+        self._now = now
+        self._proxies: dict[str, _Proxy] = {}
+        self._reports = Changes()
+
+    def proxies(self) -> tuple[ProxyStatus, ...]:
+        """All of them, sorted by node id."""
+        listed = (proxy.status for proxy in self._proxies.values() if not proxy.is_forgotten)
+        return tuple(sorted(listed, key=lambda status: status.node_id))
+
+    def proxy(self, node_id: str) -> ProxyStatus | None:
+        """One of them, or None when it is neither expected nor connected."""
+        proxy = self._proxies.get(node_id)
+        return proxy.status if proxy and not proxy.is_forgotten else None
+
+    def expect(self, node_id: str, identity: str) -> None:
+        """The proxy is listed from now on, although it may not have connected yet."""
+        proxy = self._proxies.setdefault(node_id, _Proxy(ProxyStatus(node_id, identity, self._now())))
+        proxy.status = replace(proxy.status, identity=identity)
+        proxy.is_forgotten = False
+        self.changes.notify()
+
+    def forget(self, node_id: str) -> None:
+        """The proxy is neither listed nor waited for any more, unless it is expected or connects again."""
+        if proxy := self._proxies.get(node_id):
+            proxy.is_forgotten = True
+            self._drop_if_gone(proxy)
+            self._reports.notify()
+            self.changes.notify()
+
+    @contextmanager
+    def connected(self, node_id: str, identity: str, envoy_version: str) -> Iterator[StreamStatus]:
+        """The proxy has a stream, which ends with the block."""
+        self.expect(node_id, identity)
+        proxy = self._proxies[node_id]
+        proxy.status = replace(proxy.status, envoy_version=envoy_version)
+        stream = StreamStatus(self._now(), partial(self._refresh, proxy))
+        proxy.streams.append(stream)
+        self._refresh(proxy)
+        try:
+            yield stream
+        finally:
+            proxy.streams.remove(stream)
+            self._drop_if_gone(proxy)
+            self._refresh(proxy)
+
+    def lagging(self) -> tuple[str, ...]:
+        """Node ids of the connected proxies that have yet to answer for something that was published."""
+        lagging = (proxy for proxy in self._proxies.values() if not proxy.is_forgotten and proxy.lags())
+        return tuple(sorted(proxy.status.node_id for proxy in lagging))
+
+    async def wait_synced(self, timeout: timedelta) -> bool:
+        """Waits until every connected proxy has answered for all that was published; says whether that came in time.
+
+        What was published before the call is waited for, even when no stream has seen it yet. A refusal is an answer.
+        """
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                seen = self._reports.number
+                while self.lagging():
+                    seen = await self._reports.after(seen)
+        except TimeoutError:
+            return False
+        return True
+
+    def _refresh(self, proxy: _Proxy) -> None:
+        self._reports.notify()
+        status = proxy.status_at(self._now())
+        if status != proxy.status:
+            proxy.status = status
+            self.changes.notify()
+
+    def _drop_if_gone(self, proxy: _Proxy) -> None:
+        if proxy.is_forgotten and not proxy.streams:
+            del self._proxies[proxy.status.node_id]

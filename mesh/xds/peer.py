@@ -1,0 +1,52 @@
+"""Who is at the other end of a stream: config by node, permission by certificate."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.errors import IdentityError, ProtocolError
+from mesh.model.workload import Locality
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What the first message of a stream says of its sender. `identity` is proven, the rest is a claim."""
+
+    node_id: str
+    identity: str
+    locality: Locality
+    envoy_version: str
+
+
+def admit(
+    node: base_pb2.Node,
+    auth_context: Mapping[str, Iterable[bytes]],
+    identity_of: Callable[[str], str | None],
+) -> Peer:
+    """The peer, if its certificate has the SPIFFE id that is recorded for the node it claims to be.
+
+    Raises ProtocolError for a node without an id, IdentityError for one that the peer may not claim.
+    """
+    if not node.id:
+        raise ProtocolError("xds", "the first message of the stream has no node id", "Set node.id in Envoy's bootstrap")
+    expected, proven = identity_of(node.id), _spiffe_id(auth_context)
+    if expected is None:
+        raise IdentityError(
+            node.id, "no agent has attached this instance", "Start it with an agent, and attach it first"
+        )
+    if proven != expected:
+        problem = f"its certificate says {proven or 'nothing'}, and not {expected}"
+        raise IdentityError(node.id, problem, "A proxy may only ask for the configuration of its own instance")
+    return Peer(node.id, proven, Locality(node.locality.region, node.locality.zone), _envoy_version(node))
+
+
+def _spiffe_id(auth_context: Mapping[str, Iterable[bytes]]) -> str:
+    """It is missing unless the certificate has exactly one, well-formed SPIFFE id."""
+    return next((value.decode() for value in auth_context.get("peer_spiffe_id", ())), "")
+
+
+def _envoy_version(node: base_pb2.Node) -> str:
+    version = node.user_agent_build_version.version
+    if not node.HasField("user_agent_build_version"):
+        return node.user_agent_version
+    return f"{version.major_number}.{version.minor_number}.{version.patch}"

@@ -1,0 +1,114 @@
+"""The aggregated discovery service over grpc.aio."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
+
+import grpc
+
+from mesh.errors import IdentityError, LimitError, MeshError, ProtocolError, StartError
+from mesh.model.topology import Address
+from mesh.registry.status import StatusBoard
+from mesh.xds.cache import Cache
+from mesh.xds.peer import admit
+from mesh.xds.session import Session
+from mesh.xds.stream import DeltaStream
+from mesh.xds.wire import decode
+
+SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+OPTIONS: Final = (
+    # gRPC shares a port with whoever else binds it, and half of the proxies would talk to somebody else.
+    ("grpc.so_reuseport", 0),
+    # Envoy pings an idle stream every 30 s; a default server allows that once in 5 min and hangs up.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # A frozen peer is noticed after 40 s. Without the last of the three, gRPC waits a minute for the pong.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    # A certificate is only looked at when a connection begins. gRPC spreads the age by 10 %.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    # A node alone has 60 kB, and after a reconnect a proxy lists every resource that it has.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+)
+
+STATUS_OF: Final[Mapping[type[BaseException], grpc.StatusCode]] = {
+    ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    IdentityError: grpc.StatusCode.PERMISSION_DENIED,
+    LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+log = logging.getLogger(__name__)
+
+
+class DiscoveryService:
+    """Serves each node what `cache` holds for it, and tells `board` how that goes.
+
+    `identity_of` returns the SPIFFE id that is recorded for a node, or None for a node that nobody has attached.
+    A node whose state is not published yet waits for it. `identifier` is what Envoy shows as the control plane.
+    """
+
+    def __init__(
+        self, cache: Cache, board: StatusBoard, identity_of: Callable[[str], str | None], identifier: str = "proa"
+    ) -> None:
+        self._cache = cache
+        self._board = board
+        self._identity_of = identity_of
+        self._identifier = identifier
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What the server does not find in it, the state-of-the-world variant for one, it answers UNIMPLEMENTED.
+
+        Without serializers: malformed bytes are ours to refuse, and what is sent is bytes already.
+        """
+        delta: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
+            self._delta_aggregated_resources
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": delta})
+
+    async def _delta_aggregated_resources(self, messages: AsyncIterator[bytes], context: Context) -> None:
+        refusal: BaseException | None = None
+        try:
+            await self._serve(messages, context)
+        except* MeshError as group:
+            refusal = group.exceptions[0]
+        if refusal:
+            log.warning("xds_stream_refused peer=%s reason=%s", context.peer(), refusal)
+            await context.abort(STATUS_OF[type(refusal)], str(refusal))
+
+    async def _serve(self, messages: AsyncIterator[bytes], context: Context) -> None:
+        first = await anext(messages, None)
+        if first is None:
+            return
+        request = decode(first)
+        peer = admit(request.node, context.auth_context(), self._identity_of)
+        stream = DeltaStream(secrets.token_hex(4))
+        with self._board.connected(peer.node_id, peer.identity, peer.envoy_version) as status:
+            session = Session(peer, stream, self._cache, status, self._identifier)
+            with self._cache.watch(peer.node_id, peer.locality, session.wake):
+                session.receive(request)
+                async with asyncio.TaskGroup() as tasks:
+                    writer = tasks.create_task(session.write(context.write))
+                    await session.read(messages)
+                    writer.cancel()
+
+
+def discovery_server(service: DiscoveryService) -> grpc.aio.Server:
+    """A server for proxies alone. It is to be started when the cache holds what was true before the last stop."""
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers((service.handler(),))
+    return server
+
+
+def listen(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials) -> int:
+    """Binds `address` and returns the port. Raises StartError when somebody else has it."""
+    try:
+        return server.add_secure_port(str(address), credentials)
+    except RuntimeError as error:
+        problem = "the xDS server cannot listen there, another process may have the port"
+        raise StartError(str(address), problem, "End that process, or choose another port") from error
