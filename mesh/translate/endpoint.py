@@ -31,12 +31,7 @@ def load_assignment(
     The result is sorted, so that equal input gives equal bytes. No endpoints give an empty assignment (callers get
     UNAVAILABLE), not an error.
     """
-
-    def distance(endpoint: Endpoint) -> tuple[bool, bool, Endpoint]:
-        locality = endpoint.locality
-        return (locality.region != near.region, locality != near, endpoint)
-
-    ordered = sorted(endpoints, key=lambda e: (*distance(e)[:2], e.locality, e.address))
+    ordered = sorted(endpoints, key=lambda e: (e.locality.region != near.region, e.locality != near, e.locality, e))
     return endpoint_pb2.ClusterLoadAssignment(
         cluster_name=target.cluster,
         endpoints=[
