@@ -1,0 +1,77 @@
+"""The way to the control plane, and what went wrong on it in a sentence."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from mesh.errors import MeshError, NotFoundError, StartError, StateError, UnreachableError, UsageError
+from mesh.local.state import DEFAULT_STATE, State, holder, state_of_run_folder
+
+SECONDS = 10.0
+"""A call that only asks or stores something is answered within this time, or the control plane does not answer."""
+
+NOT_THERE = "Start a mesh with `proa up`, or name it with --state or --server"
+
+
+def address_of(state: Path | None, server: str | None) -> str:
+    """Where the control API is. Raises StateError when no mesh runs on the state folder."""
+    if server is not None:
+        if state is not None:
+            raise UsageError("--server", "both --state and --server are given", "Keep one of them")
+        return server
+    folder = State.at(state or DEFAULT_STATE)
+    try:
+        return folder.address.read_text().strip()
+    except OSError:
+        raise StateError(str(folder.folder), "no mesh runs on this state folder", NOT_THERE) from None
+
+
+def state_of(state: Path | None, server: str | None) -> State:
+    """The state folder, for commands that read its files."""
+    if server is None:
+        return State.at(state or DEFAULT_STATE)
+    address = address_of(state, server)
+    if not address.startswith("unix:"):
+        raise UsageError("--server", f"the files of the mesh at {address} are not here", "Name its folder with --state")
+    return state_of_run_folder(Path(address.removeprefix("unix:")).parent)
+
+
+@contextlib.contextmanager
+def connected(state: Path | None, server: str | None) -> Iterator[grpc.Channel]:
+    """A channel to the control plane. What fails on it comes out as a MeshError."""
+    address = address_of(state, server)
+    with grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
+        try:
+            yield channel
+        except grpc.RpcError as error:
+            raise _sentence(address, error) from error
+
+
+def running(state: State) -> int:
+    """Process id of the `proa up` on this state folder. Raises StateError when there is none."""
+    pid = holder(state)
+    if pid is None:
+        raise StateError(str(state.folder), "no mesh runs on this state folder", NOT_THERE)
+    return pid
+
+
+def _sentence(address: str, error: grpc.RpcError) -> MeshError:
+    code, details = error.code(), " ".join((error.details() or "").split())
+    match code:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+            return UnreachableError(address, "the control plane does not answer", NOT_THERE)
+        case grpc.StatusCode.NOT_FOUND:
+            return NotFoundError("not found", *_two(details, "Look with `proa get`"))
+        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.FAILED_PRECONDITION:
+            return UsageError("refused", *_two(details, "Change it"))
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return UnreachableError(address, f"this is not the control plane of this Proa ({details})", NOT_THERE)
+    return StartError(address, f"{code.name}: {details}", "Look at `proa logs control-plane`")
+
+
+def _two(details: str, remedy: str) -> tuple[str, str]:
+    """Problem and remedy out of a message that may hold both."""
+    problem, found, rest = details.partition(". ")
+    return problem.rstrip("."), (rest if found else remedy)

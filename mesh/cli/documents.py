@@ -1,0 +1,243 @@
+"""`proa apply`, `get`, `describe` and `delete`: the documents of the mesh."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesh.cli.options import (
+    AllNamespacesOption,
+    FilesOption,
+    Format,
+    NamespaceOption,
+    OutputOption,
+    ServerOption,
+    StateOption,
+)
+from mesh.errors import ConfigError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import grpc
+
+    from mesh.api.proa.v1 import documents_pb2
+
+KindArgument = Annotated[str, typer.Argument(metavar="KIND", help="Kind, in any case, singular or plural.")]
+NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name.")]
+
+
+def apply(
+    files: FilesOption,
+    state: StateOption = None,
+    server: ServerOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Add or replace documents, all of them or none."""
+    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
+    from mesh.cli.connection import SECONDS, connected
+    from mesh.cli.output import as_json, write
+    from mesh.cli.sources import source_files
+
+    request = documents_pb2.ApplyDocumentsRequest(files=source_files(files))
+    with connected(state, server) as channel:
+        response = documents_pb2_grpc.DocumentServiceStub(channel).ApplyDocuments(request, timeout=SECONDS)
+    _report(response.problems)
+    if output is not Format.TABLE:
+        write(as_json(response), output)
+    elif response.applied:
+        print(*map(_change, response.changes), sep="\n")
+    if not response.applied:
+        raise typer.Exit(2)
+
+
+def get(
+    kind: KindArgument,
+    name: NameArgument = None,
+    namespace: NamespaceOption = None,
+    all_namespaces: AllNamespacesOption = False,
+    state: StateOption = None,
+    server: ServerOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show documents in force."""
+    from mesh.cli.connection import connected
+    from mesh.cli.output import table, write
+
+    with connected(state, server) as channel:
+        found = _listed(channel, kind, name, _scope(namespace, all_namespaces))
+    if output is Format.TABLE:
+        columns = ("kind", "namespace", "name", "from", "accepted", "where")
+        table(columns, map(_row, found), empty=f"There is no {kind}.")
+    elif name is not None and len(found) == 1:
+        write(_whole(found[0]), output)
+    else:
+        write({"items": list(map(_whole, found))}, output)
+
+
+def describe(
+    kind: KindArgument,
+    name: NameArgument = None,
+    namespace: NamespaceOption = None,
+    all_namespaces: AllNamespacesOption = False,
+    state: StateOption = None,
+    server: ServerOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show documents in full: where they come from, whether they hold, what they say."""
+    from mesh.cli.connection import connected
+    from mesh.cli.output import write
+
+    with connected(state, server) as channel:
+        found = _listed(channel, kind, name, _scope(namespace, all_namespaces))
+    if output is not Format.TABLE:
+        write({"items": list(map(_whole, found))}, output)
+    elif found:
+        print(*map(_description, found), sep="\n\n")
+    else:
+        print(f"There is no {kind}.", file=sys.stderr)
+
+
+def delete(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="Kind, in any case, singular or plural.")] = None,
+    name: NameArgument = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE|DIR|-", help="Delete what these files name; repeatable."),
+    ] = None,
+    namespace: NamespaceOption = None,
+    state: StateOption = None,
+    server: ServerOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Delete applied documents, all of them or none: `delete KIND NAME`, or `delete -f FILE`."""
+    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
+    from mesh.cli.connection import SECONDS, connected
+    from mesh.cli.output import as_json, write
+
+    if bool(files) == bool(kind) or bool(kind) != bool(name):
+        remedy = "Write `proa delete KIND NAME` or `proa delete -f FILE`"
+        raise UsageError("proa delete", "what is to be deleted is not clear", remedy)
+    with connected(state, server) as channel:
+        keys = _keys(files) if files else [_listed(channel, kind or "", name, namespace)[0].key]
+        request = documents_pb2.DeleteDocumentsRequest(keys=keys)
+        response = documents_pb2_grpc.DocumentServiceStub(channel).DeleteDocuments(request, timeout=SECONDS)
+    if output is Format.TABLE:
+        print(*map(_change, response.changes), sep="\n")
+    else:
+        write(as_json(response), output)
+
+
+def _scope(namespace: str | None, everywhere: bool) -> str | None:
+    if namespace and everywhere:
+        raise UsageError("-A", "both one namespace and all of them are asked for", "Keep -n or -A")
+    return namespace
+
+
+def _listed(
+    channel: grpc.Channel, kind: str, name: str | None, namespace: str | None
+) -> Sequence[documents_pb2.Document]:
+    """What is in force. A name means exactly one document: NotFoundError, or UsageError when several have it."""
+    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
+    from mesh.cli.connection import SECONDS
+    from mesh.config.kinds import kind_named
+
+    known = kind_named(kind)
+    request = documents_pb2.ListDocumentsRequest(kind=known, namespace=namespace or "", name=name or "")
+    found = documents_pb2_grpc.DocumentServiceStub(channel).ListDocuments(request, timeout=SECONDS).documents
+    if name is not None and not found:
+        where = "/".join(filter(None, [known, namespace, name]))
+        raise NotFoundError(where, "there is no such document", f"Look at `proa get {known.lower()}`")
+    if name is not None and len(found) > 1:
+        spaces = ", ".join(document.key.namespace for document in found)
+        raise UsageError(f"{known}/{name}", f"it is in several namespaces: {spaces}", "Name one with -n")
+    return found
+
+
+def _keys(files: list[str]) -> list[documents_pb2.DocumentKey]:
+    """What the files name, whatever else they say."""
+    from mesh.api.proa.v1 import documents_pb2
+    from mesh.cli.sources import source_files
+    from mesh.config.yaml_text import sources
+    from mesh.model.names import DEFAULT_NAMESPACE
+
+    keys = []
+    for file in source_files(files):
+        for source in sources(file.text, file.path):
+            if isinstance(source, ConfigError):
+                raise source
+            match source.value:
+                case {"kind": str(kind), "metadata": {"name": str(name), **rest}}:
+                    namespace = str(rest.get("namespace", DEFAULT_NAMESPACE))
+                    keys.append(documents_pb2.DocumentKey(kind=kind, namespace=namespace, name=name))
+                case _:
+                    raise ConfigError(source.where(), "this document has no kind and name", "Write both, or remove it")
+    if not keys:
+        raise ConfigError(", ".join(files), "there is no document in it", "Name another file")
+    return keys
+
+
+def _report(problems: Iterable[documents_pb2.Problem]) -> None:
+    for problem in problems:
+        grade = "warning" if problem.warning else "error"
+        print(f"{grade}: {problem.where}: {problem.problem}. {problem.remedy}", file=sys.stderr)
+
+
+def _change(change: documents_pb2.DocumentChange) -> str:
+    from mesh.api.proa.v1 import documents_pb2
+
+    key = change.key
+    done = documents_pb2.ChangeAction.Name(change.action).removeprefix("CHANGE_ACTION_").lower()
+    remark = " (wins over the one in the file of `proa up`)" if change.shadows_file else ""
+    return f"{key.kind}/{key.namespace}/{key.name} {done}{remark}"
+
+
+def _row(document: documents_pb2.Document) -> tuple[str, ...]:
+    key = document.key
+    return key.kind, key.namespace, key.name, _set(document), _accepted(document), document.where
+
+
+def _set(document: documents_pb2.Document) -> str:
+    from mesh.api.proa.v1 import documents_pb2
+
+    return documents_pb2.DocumentSet.Name(document.set).removeprefix("DOCUMENT_SET_").lower()
+
+
+def _accepted(document: documents_pb2.Document) -> str:
+    """Yes, or the reason of the first condition that does not hold."""
+    return next((condition.reason for condition in document.conditions if not condition.status), "yes")
+
+
+def _whole(document: documents_pb2.Document) -> dict[str, Any]:
+    """The document as it was written, with what the mesh says about it under `status`, which `apply` does not read."""
+    status = {
+        "from": _set(document),
+        "where": document.where,
+        "shadowsFile": document.shadows_file,
+        "conditions": [
+            {"type": c.type, "status": str(c.status), "reason": c.reason, "message": c.message}
+            for c in document.conditions
+        ],
+    }
+    return {**json.loads(document.json), "status": status}
+
+
+def _description(document: documents_pb2.Document) -> str:
+    from mesh.cli.output import as_yaml
+
+    key = document.key
+    shadows = ", wins over the one in the file of `proa up`" if document.shadows_file else ""
+    conditions = [
+        f"  {c.type}: {'yes' if c.status else 'no'}, {c.reason}{': ' if c.message else ''}{c.message}"
+        for c in document.conditions
+    ]
+    lines = [
+        f"{key.kind} {key.namespace}/{key.name}",
+        f"From: {_set(document)}, {document.where}{shadows}",
+        *(["Conditions:", *conditions] if conditions else []),
+        as_yaml(json.loads(document.json)).rstrip(),
+    ]
+    return "\n".join(lines)

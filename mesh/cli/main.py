@@ -1,0 +1,66 @@
+"""The `proa` command."""
+
+import os
+import sys
+from typing import Final
+
+import typer
+
+from mesh.cli import documents, down, logs, proxies, render, up, version, workloads
+from mesh.errors import MeshError
+
+INTERRUPTED: Final = 130
+"""What a shell reports for a command that Ctrl-C has ended."""
+
+app = typer.Typer(
+    help="A service mesh for gRPC: real Envoy sidecars and the control plane that feeds them, by one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (
+    up.up,
+    down.down,
+    documents.apply,
+    documents.get,
+    documents.describe,
+    documents.delete,
+    proxies.proxy_status,
+    render.render,
+    workloads.scale,
+    workloads.restart,
+    logs.logs,
+    version.version,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs one command and ends the process: 0 done, 1 failed or not reachable, 2 wrong usage or unusable input."""
+    try:
+        app(prog_name="proa")
+    except MeshError as error:
+        sys.exit(_say(f"error: {error}", error.exit_code))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`proa logs | head`); the rest must not fail again when Python flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("PROA_DEBUG"):
+            raise
+        name = type(error).__name__
+        sys.exit(_say(f"error: proa: {name}: {_one_line(error)}. Run it again with PROA_DEBUG=1 to see where", 1))
+
+
+def _say(text: str, exit_code: int) -> int:
+    print(text, file=sys.stderr)
+    return exit_code
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"

@@ -1,0 +1,47 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesh.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+StateOption = Annotated[Path | None, typer.Option("--state", metavar="DIR", help="Folder of the mesh (.proa).")]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", metavar="ADDRESS", help="Control API, unix:/path or host:port.")
+]
+OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print the answer.")]
+NamespaceOption = Annotated[
+    str | None, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Only this namespace.")
+]
+AllNamespacesOption = Annotated[
+    bool, typer.Option("--all-namespaces", "-A", help="Every namespace; so it is without -n.")
+]
+FilesOption = Annotated[
+    list[str], typer.Option("--file", "-f", metavar="FILE|DIR|-", help="YAML file, folder of them, or - ; repeatable.")
+]
+TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long to wait.")]
+
+
+def duration_of(text: str) -> timedelta:
+    """Raises UsageError for anything but `250ms`, `5s`, `1m30s`."""
+    from mesh.config.fields import duration
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise UsageError("--timeout", str(error), "Write for example --timeout 60s") from None

@@ -1,0 +1,83 @@
+"""Answers on the screen: tables for people, JSON and YAML for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from mesh.cli.options import Format
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """With every field, also those that are empty, so that a program finds what it looks for."""
+    plain: dict[str, Any] = MessageToDict(message, always_print_fields_with_no_presence=True)
+    return plain
+
+
+def write(value: Any, output: Format) -> None:
+    """`value` as JSON, or as YAML; a list of documents in YAML is a stream of them."""
+    if output is Format.JSON:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+    else:
+        print(as_yaml(value), end="")
+
+
+def as_yaml(value: Any) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """A table: with colours on a terminal, plain columns otherwise. Without rows says `empty`, on stderr."""
+    rows = list(rows)
+    if not rows:
+        print(empty, file=sys.stderr)
+    elif sys.stdout.isatty():
+        _on_terminal(columns, rows)
+    else:
+        print(plain(columns, rows))
+
+
+def plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned with spaces, for a file or a pipe; an empty cell is a dash, so that columns can be counted."""
+    lines = [[column.upper() for column in columns], *[[cell or "-" for cell in row] for row in rows]]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+COLOURS = {"SYNCED": "green", "PENDING": "yellow", "NACKED": "red", "DISCONNECTED": "red"}
+
+
+def _on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*[column.upper() for column in columns], box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        drawn.add_row(*[Text(cell, style=COLOURS.get(cell, "")) for cell in row])
+    Console().print(drawn)
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """How long it is since `then`, in one unit or two: `42s`, `3m10s`, `2h5m`, `4d`."""
+    seconds = max(0, int((now - then).total_seconds()))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60}m"
+    return f"{seconds // 86400}d"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,30 @@
+"""`proa render`: the Envoy configuration of one proxy, without a running mesh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesh.cli.options import FilesOption, Format
+from mesh.errors import UsageError
+
+
+def render(
+    files: FilesOption,
+    proxy: Annotated[str, typer.Option("--proxy", metavar="NAME", help="Workload, or NAMESPACE/WORKLOAD/INSTANCE.")],
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="Take the addresses of this mesh, not 127.0.0.1:0.")
+    ] = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
+) -> None:
+    """Print the exact configuration that a proxy gets: bootstrap, listeners, routes, clusters, endpoints."""
+    from mesh.cli.output import write
+    from mesh.cli.sources import source_files
+    from mesh.local.render import rendered
+    from mesh.local.state import State
+
+    if output is Format.TABLE:
+        raise UsageError("-o table", "a configuration is no table", "Write -o json or -o yaml")
+    write(rendered(source_files(files), proxy, State.at(state) if state else None), output)

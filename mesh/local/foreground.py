@@ -1,0 +1,63 @@
+"""`proa up` from its start to its end: the state folder, the signals, and what becomes of failures."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+from mesh.local.race import race
+from mesh.local.state import State, held
+from mesh.local.supervisor import Audience, Files, Supervisor
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def run(state: State, files: Files, timeout: timedelta, audience: Audience) -> bool:
+    """Runs a mesh until somebody ends it. Whether it ended in order: False when a second signal killed it.
+
+    Raises MeshError when the state folder cannot be used, no document can, or not all is ready within `timeout`.
+    However it ends, no process and no socket of the mesh is left.
+    """
+    with held(state), _interrupts() as (first, second):
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                mesh = Supervisor(state, tasks, audience)
+                serving = await race(mesh.serve(files, timeout), first.wait())
+                if first.is_set():
+                    audience.note("ending: calls that run may end first; a second Ctrl-C ends everything at once")
+                stopping = await race(mesh.stop(), second.wait())
+                if second.is_set():
+                    await mesh.kill()
+            for done in (serving, stopping):
+                done.result()
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from group
+        return not second.is_set()
+
+
+@contextmanager
+def _interrupts() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Set by the first signal, and by the second."""
+    first, second = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def received() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, received)
+    try:
+        yield first, second
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """A group says that several tasks may have failed; to a person the first failure is what went wrong."""
+    cause: BaseException = group
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause

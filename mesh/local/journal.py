@@ -1,0 +1,61 @@
+"""What a person at `proa up` is told while it runs: a line for each thing that changed."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from mesh.local.fleet import Agent
+from mesh.model.names import InstanceId
+
+
+class Audience(Protocol):
+    """Who is told. Warnings are about something to mend."""
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+class Journal:
+    """Tells each change once."""
+
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
+        self._states: dict[InstanceId, str] = {}
+        self._ends: dict[str, int] = {}
+        self._exposed: set[tuple[str, str, tuple[str, ...]]] = set()
+
+    def ended(self, name: str, ends: int, last_line: str) -> None:
+        """`name` has ended by itself `ends` times in a row, and is started again."""
+        if ends > self._ends.get(name, 0):
+            self._audience.warn(f"{name} ended and is started again{': ' if last_line else ''}{last_line}")
+        self._ends[name] = ends
+
+    def instances(self, agents: Iterable[Agent], *, quiet: bool) -> None:
+        """Who is ready now and who is not. While a mesh starts, `quiet` leaves out what is only to be expected."""
+        agents = tuple(agents)
+        for agent in agents:
+            self.ended(f"the agent of {agent.name}", agent.child.ends, agent.child.last_line)
+            if agent.current:
+                self._warn_exposed(agent)
+                self._look_at(agent, quiet)
+        for gone in sorted(self._states.keys() - {agent.id for agent in agents}):
+            del self._states[gone]
+            self._audience.note(f"{gone.namespace}/{gone.instance} has ended")
+
+    def _look_at(self, agent: Agent, quiet: bool) -> None:
+        state = agent.why_not_ready
+        if quiet and state:
+            return
+        if not quiet and state != self._states.get(agent.id):
+            self._audience.note(f"{agent.name} is {f'not ready: {state}' if state else 'ready'}")
+        self._states[agent.id] = state
+
+    def _warn_exposed(self, agent: Agent) -> None:
+        exposed = tuple(agent.current.report.exposed) if agent.current else ()
+        key = (agent.id.namespace, agent.id.workload, exposed)
+        if exposed and key not in self._exposed:
+            self._exposed.add(key)
+            self._audience.warn(
+                f"{agent.wanted.where}: {agent.id.namespace}/{agent.id.workload} listens on {', '.join(exposed)}: "
+                "others on the network can reach it without the mesh. Let it listen on the address in $HOST (127.0.0.1)"
+            )

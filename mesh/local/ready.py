@@ -1,0 +1,51 @@
+"""When an instance is ready, and what to tell a person about one that is not. Pure, but for reading logs."""
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from mesh.api.proa.v1.status_pb2 import Instance
+from mesh.local.rollout import Running, Steps, Wanted, next_steps
+
+
+def is_current(instance: Instance | None, agent_pid: int | None) -> bool:
+    """Whether `instance` speaks of the agent that runs now, and not of one before it."""
+    return instance is not None and instance.attached and instance.report.agent_pid == agent_pid
+
+
+def why_not_ready(instance: Instance | None, agent_pid: int | None) -> str:
+    """What the instance waits for; empty when it is healthy and its proxy has its configuration."""
+    if agent_pid is None:
+        return "its agent does not run"
+    if instance is None or not is_current(instance, agent_pid):
+        return "its agent has not attached to the control plane"
+    if instance.draining:
+        return "it is leaving"
+    if not instance.report.envoy_ready:
+        return instance.report.reason or "its Envoy does not listen"
+    if not instance.report.healthy:
+        return instance.report.reason or "it was not found healthy"
+    if not instance.synced:
+        return "its proxy has not acknowledged its configuration"
+    return ""
+
+
+def is_settled(wanted: Iterable[Wanted], running: Collection[Running]) -> bool:
+    """Whether exactly what is wanted runs, and all of it is ready."""
+    wanted = tuple(wanted)
+    return next_steps(wanted, running) == Steps() and all(one.ready and not one.stopping for one in running)
+
+
+def size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def last_lines(log: Path, since: int = 0, count: int = 5) -> tuple[str, ...]:
+    """The last lines of what was written to `log` after its first `since` bytes; none when there is no log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(since)
+            lines = deque((line.decode(errors="replace").rstrip() for line in file), maxlen=count)
+    except OSError:
+        return ()
+    return tuple(lines)

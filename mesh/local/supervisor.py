@@ -1,0 +1,191 @@
+"""The processes of one mesh: the control plane, and one agent per instance, as the registry wants them."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Final, NoReturn, Protocol
+
+from mesh.agent.ports import LOOPBACK, PortBook
+from mesh.api.proa.v1 import documents_pb2
+from mesh.api.proa.v1.status_pb2 import Instance
+from mesh.errors import ConfigError, StartError
+from mesh.local import journal
+from mesh.local.child import Child, Lifeline, at_once_then_back_off
+from mesh.local.fleet import Agent, Fleet
+from mesh.local.meshfile import mesh_json
+from mesh.local.race import race
+from mesh.local.ready import is_settled, last_lines
+from mesh.local.registry_client import RegistryClient
+from mesh.local.rollout import Wanted, next_steps
+from mesh.local.state import State, write_private
+
+Files = tuple[documents_pb2.SourceFile, ...]
+
+CONTROL_PLANE_ENDS_WITHIN: Final = timedelta(seconds=1.5)
+"""It holds nothing that is not in its database."""
+
+QUIET: Final = timedelta(seconds=5)
+"""A start that takes longer says what it waits for."""
+
+
+class Audience(journal.Audience, Protocol):
+    def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
+        """All that is wanted runs. `mesh` is the content of `mesh.json`; `left_out` documents could not be used."""
+
+
+class Supervisor:
+    """`serve` until it is cancelled or fails, then `stop` or `kill`. Its processes run as `tasks`."""
+
+    def __init__(self, state: State, tasks: asyncio.TaskGroup, audience: Audience) -> None:
+        self._state = state
+        self._tasks = tasks
+        self._audience = audience
+        self._journal = journal.Journal(audience)
+        self._changed = asyncio.Event()
+        self._address = f"unix:{state.api_socket}"
+        self._xds = f"{LOOPBACK}:{PortBook(state.ports).allocate('control-plane', ['xds'])['xds']}"
+        self._registry = RegistryClient(self._address)
+        lifeline = Lifeline()
+        self._control_plane = Child(
+            "mesh.controlplane",
+            ["--state", str(state.folder), "--api", self._address, "--xds", self._xds],
+            lifeline=lifeline,
+            log=state.control_plane_log,
+            changed=self._changed.set,
+            pause=at_once_then_back_off,
+        )
+        self._fleet = Fleet(state, lifeline, tasks, self._changed.set)
+        self._wanted: tuple[Wanted, ...] | None = None
+        self._left_out = 0
+        self._quiet = True
+        self._ready = asyncio.Event()
+        self._written: Mapping[str, Any] = {}
+
+    async def serve(self, files: Files, timeout: timedelta) -> NoReturn:
+        """Brings up what is wanted, and keeps it so.
+
+        Raises ConfigError when no document can be used, StartError when not all is ready within `timeout`.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_start(timeout))
+            await self._start_control_plane()
+            await self._replace_files(files)
+            tasks.create_task(self._registry.follow_workloads(self._on_workloads))
+            tasks.create_task(self._registry.follow_instances(self._on_instances))
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                self._take_steps()
+                self._tell()
+
+    async def stop(self) -> None:
+        """Ends everything in order: calls that run end first, and callers before those whom they call."""
+        await self._fleet.stop_all()
+        self._control_plane.stop()
+        await race(self._control_plane.ended(), asyncio.sleep(CONTROL_PLANE_ENDS_WITHIN.total_seconds()))
+        self._control_plane.kill()
+        await self._registry.close()
+
+    async def kill(self) -> None:
+        """Ends everything at once; calls that run fail."""
+        self._control_plane.kill()
+        await self._fleet.kill()
+        await self._control_plane.ended()
+        await self._registry.close()
+
+    async def _start_control_plane(self) -> None:
+        write_private(self._state.address, f"{self._address}\n")
+        self._tasks.create_task(self._control_plane.run())
+        await race(self._registry.serving(), self._control_plane.failed())
+        if self._control_plane.ends:
+            log = self._control_plane.log
+            said = self._control_plane.last_line.removeprefix("error: ") or "it said nothing"
+            raise StartError("control plane", f"it does not start: {said}", f"Its output is in {log}")
+
+    async def _replace_files(self, files: Files) -> None:
+        response = await self._registry.replace_files(files)
+        for problem in response.problems:
+            left_out = "" if problem.warning else " (left out)"
+            self._audience.warn(f"{problem.where}: {problem.problem}{left_out}. {problem.remedy}")
+        kept = [change for change in response.changes if change.action != documents_pb2.CHANGE_ACTION_DELETED]
+        for change in kept:
+            if change.shadows_file:
+                key = f"{change.key.kind}/{change.key.namespace}/{change.key.name}"
+                self._audience.note(f"{key}: the applied document counts, not the one in the file")
+        self._left_out = response.left_out
+        self._has_files = bool(kept)
+
+    def _on_workloads(self, wanted: tuple[Wanted, ...]) -> None:
+        first = self._wanted is None
+        if first and not wanted and (self._left_out or not self._has_files):
+            raise ConfigError("proa up", "there is no document that can be used", "Correct them, or name another file")
+        self._wanted = wanted
+        self._changed.set()
+
+    def _on_instances(self, instances: tuple[Instance, ...]) -> None:
+        self._fleet.heard(instances)
+        self._changed.set()
+
+    def _take_steps(self) -> None:
+        if self._wanted is None:
+            return
+        by_name = {wanted.workload: wanted for wanted in self._wanted}
+        steps = next_steps(self._wanted, self._fleet.running)
+        for id_ in steps.start:
+            self._fleet.start(id_, by_name[id_.namespace, id_.workload])
+        for id_ in steps.stop:
+            self._fleet.stop(id_)
+
+    def _tell(self) -> None:
+        """People, and `mesh.json`."""
+        self._journal.ended("the control plane", self._control_plane.ends, self._control_plane.last_line)
+        self._journal.instances(self._fleet, quiet=self._quiet)
+        if self._ready.is_set():
+            self._write_mesh_file()
+        elif self._wanted is not None and is_settled(self._wanted, self._fleet.running):
+            self._ready.set()
+            self._quiet = False
+            self._write_mesh_file()
+            self._audience.ready(self._written, len(self._wanted), self._left_out)
+
+    def _write_mesh_file(self) -> None:
+        mesh = mesh_json(
+            address=self._address,
+            xds=self._xds,
+            control_plane_pid=self._control_plane.pid,
+            instances=[(agent.instance, agent.child.pid) for agent in self._fleet if agent.instance],
+        )
+        if mesh != self._written:
+            write_private(self._state.mesh_file, json.dumps(mesh, indent=2) + "\n")
+            self._written = mesh
+
+    async def _watch_start(self, timeout: timedelta) -> None:
+        asyncio.get_running_loop().call_later(QUIET.total_seconds(), self._speak)
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self._ready.wait()
+        except TimeoutError:
+            raise self._not_ready(timeout) from None
+
+    def _speak(self) -> None:
+        self._quiet = False
+        self._changed.set()
+
+    def _not_ready(self, timeout: timedelta) -> StartError:
+        """Tells who is not ready and why, with the last lines of their output."""
+        within = f"within {timeout.total_seconds():g} s"
+        if self._wanted is None:
+            remedy = f"Its output is in {self._control_plane.log}"
+            return StartError("control plane", f"it does not answer {within}", remedy)
+        late = [agent for agent in self._fleet if agent.why_not_ready]
+        for agent in late:
+            self._audience.warn("\n".join(self._case_of(agent)))
+        what = f"{len(late)} of {len(list(self._fleet))} instances are not ready {within}"
+        return StartError("proa up", what, "Mend what is named above, or give them longer with --timeout")
+
+    def _case_of(self, agent: Agent) -> Iterator[str]:
+        yield f"{agent.wanted.where}: {agent.name} is not ready: {agent.why_not_ready}"
+        output = last_lines(self._state.log(agent.id.namespace, agent.id.instance), since=agent.logged)
+        for line in output or last_lines(agent.child.log):
+            yield f"    {line}"
