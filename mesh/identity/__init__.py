@@ -1,0 +1,1 @@
+"""Keys and certificates: who a workload is, and the one authority that says so."""

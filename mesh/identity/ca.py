@@ -1,0 +1,154 @@
+"""The certificate authority of a mesh: one root that signs leaves of a day."""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mesh.errors import IdentityError
+from mesh.identity.renewal import renewal_time
+from mesh.model.names import Identity, trust_domain_prefix
+
+LEAF_LIFETIME: Final = timedelta(hours=24)
+ROOT_LIFETIME: Final = timedelta(days=3650)
+BACKDATED: Final = timedelta(minutes=5)
+"""Clocks of two machines differ."""
+BOTH_SIDES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+"""A workload calls and is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """`chain_pem` begins with the leaf; its root is not in it."""
+
+    chain_pem: str
+    not_after: datetime
+    renew_at: datetime
+
+
+class CertificateAuthority:
+    """Signs for one trust domain. `chance` spreads the renewals, as a number from 0 up to 1 for each leaf."""
+
+    def __init__(
+        self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._key = key
+        self._root = root
+        self._chance = chance
+        names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self._trust_domain = names.get_values_for_type(x509.UniformResourceIdentifier)[0].removeprefix("spiffe://")
+
+    @property
+    def trust_domain(self) -> str:
+        return self._trust_domain
+
+    @property
+    def bundle_pem(self) -> str:
+        """The roots that everyone in the mesh trusts."""
+        return self._root.public_bytes(Encoding.PEM).decode()
+
+    def issue(
+        self,
+        csr_der: bytes,
+        identity: Identity,
+        dns_names: Iterable[str],
+        now: datetime,
+        lifetime: timedelta = LEAF_LIFETIME,
+    ) -> Leaf:
+        """A leaf for the key in the request, which must be a P-256 key that has signed it; nothing else in it counts.
+
+        Valid from five minutes before `now`, and never longer than the root. Raises IdentityError for a request that
+        cannot be signed and an identity of another trust domain.
+        """
+        if identity.trust_domain != self.trust_domain:
+            problem = f"this authority signs for the trust domain {self.trust_domain} only"
+            raise IdentityError(identity.uri, problem, "Use the trust domain that the mesh was first started with")
+        not_after = min((now + lifetime).replace(microsecond=0), self._root.not_valid_after_utc)
+        key = _public_key(csr_der, identity.uri)
+        names = [x509.UniformResourceIdentifier(identity.uri), *(x509.DNSName(name) for name in dns_names)]
+        leaf = (
+            _unsigned(key, x509.Name([]), self._root.subject, now - BACKDATED, not_after)
+            # Critical because the subject is empty (RFC 5280, 4.2.1.6).
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(BOTH_SIDES), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._key_id), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        renew_at = renewal_time(now, not_after - now, self._chance())
+        return Leaf(leaf.public_bytes(Encoding.PEM).decode(), not_after, renew_at)
+
+    @property
+    def _key_id(self) -> x509.SubjectKeyIdentifier:
+        return self._root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+
+
+def new_root(trust_domain: str, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A key and its own certificate.
+
+    No two roots share a name or a key identifier: verifiers choose the issuer by these when a bundle holds several.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Proa CA {key_id.digest.hex()[:16]}")])
+    uri = x509.UniformResourceIdentifier(trust_domain_prefix(trust_domain).removesuffix("/"))
+    root = (
+        _unsigned(key.public_key(), name, name, now - BACKDATED, now + ROOT_LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return key, root
+
+
+def _unsigned(
+    key: ec.EllipticCurvePublicKey, subject: x509.Name, issuer: x509.Name, not_before: datetime, not_after: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _public_key(csr_der: bytes, asker: str) -> ec.EllipticCurvePublicKey:
+    remedy = "Send a PKCS#10 request (DER) with a P-256 key, signed by that key"
+    try:
+        request = x509.load_der_x509_csr(csr_der)
+        key, is_signed = request.public_key(), request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise IdentityError(asker, "its certificate request cannot be read", remedy) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise IdentityError(asker, "the key in its certificate request is not a P-256 key", remedy)
+    if not is_signed:
+        raise IdentityError(asker, "its certificate request is not signed by the key in it", remedy)
+    return key
