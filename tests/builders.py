@@ -28,7 +28,7 @@ def a_policy(name: str, spec: str, namespace: str = "shop") -> str:
 
 def documents(*texts: str) -> Documents:
     """The documents of one file. They must be good."""
-    parsed = parse("---\n".join(texts), "mesh.yaml", "/work")
+    parsed = parse("---\n".join(texts), "mesh.yaml", "/shop")
     assert not parsed.problems, parsed.problems
     return Documents.of(written.resource for written in parsed.documents)
 

@@ -35,7 +35,7 @@ spec:
 
 
 def read(*texts: str) -> Parsed:
-    return parse("---\n".join(texts), "mesh.yaml", "/work")
+    return parse("---\n".join(texts), "mesh.yaml", "/shop")
 
 
 def only_problem(*texts: str) -> str:
@@ -59,7 +59,7 @@ def test_every_field_of_a_workload_is_understood() -> None:
     assert resource.version == "v2"
     assert resource.service_account == "clerk"
     assert resource.command == ("python", "-m", "orders")
-    assert resource.working_directory == "/work/app"
+    assert resource.working_directory == "/shop/app"
     assert resource.env == (("LOG_LEVEL", "info"),)
     assert resource.ports == (Port("grpc", 50051, Protocol.GRPC),)
     assert (resource.health.interval, resource.health.timeout) == (timedelta(seconds=2), timedelta(milliseconds=500))
@@ -77,7 +77,7 @@ def test_what_is_not_said_has_the_documented_default() -> None:
     assert (resource.service, resource.service_account, resource.version) == ("orders", "orders", "v1")
     assert resource.ports == (Port("grpc", 50051, Protocol.GRPC),)
     assert resource.stop == Stop(drain=timedelta(seconds=5), grace=timedelta(seconds=10))
-    assert resource.working_directory == "/work"
+    assert resource.working_directory == "/shop"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_stored_document_means_what_it_meant() -> None:
     [written] = read(COMPLETE).documents
 
     assert from_json(written.json, written.where) == written.resource
-    assert json.loads(written.json)["spec"]["workingDirectory"] == "/work/app"
+    assert json.loads(written.json)["spec"]["workingDirectory"] == "/shop/app"
 
 
 def test_a_stored_document_that_is_no_longer_understood_says_so() -> None:
@@ -357,7 +357,7 @@ def test_a_few_aliases_cannot_stand_for_billions() -> None:
 
 @given(st.text())
 def test_any_text_is_documents_or_problems(text: str) -> None:
-    parse(text, "mesh.yaml", "/work")
+    parse(text, "mesh.yaml", "/shop")
 
 
 @given(
@@ -367,6 +367,6 @@ def test_any_text_is_documents_or_problems(text: str) -> None:
 )
 def test_any_spec_is_a_workload_or_problems(spec: object) -> None:
     text = json.dumps({"apiVersion": "proa.mesh/v1alpha1", "kind": "Workload", "metadata": {"name": "a"}, "spec": spec})
-    parsed = parse(text, "mesh.yaml", "/work")
+    parsed = parse(text, "mesh.yaml", "/shop")
 
     assert bool(parsed.documents) != bool(parsed.problems)

@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ from mesh.local.state import State, held, holder, state_of_run_folder, write_pri
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    yield State.at(tmp_path / "state")
+    return State.at(tmp_path / "state")
 
 
 def mode(path: Path) -> int:
@@ -37,11 +36,11 @@ def test_both_folders_are_private_and_the_run_folder_goes_at_the_end(state: Stat
 
 
 def test_one_mesh_at_a_time_and_the_second_is_told_who_has_it(state: State) -> None:
+    taken = rf"started by process {os.getpid()}\. Stop it with `proa down"
     with held(state):
         assert holder(state) == os.getpid()
-        with pytest.raises(StateError, match=rf"started by process {os.getpid()}\. Stop it with `proa down") as error:
-            with held(state):
-                pass
+        with pytest.raises(StateError, match=taken) as error, held(state):
+            pass
         assert state.run.exists(), "the second one must not clean up after the first"
         assert error.value.exit_code == 1
 
@@ -88,34 +87,30 @@ def test_an_empty_folder_is_made_private_and_a_full_one_is_refused(state: State)
     others.folder.mkdir()
     others.folder.chmod(0o755)
     (others.folder / "precious").touch()
-    with pytest.raises(StateError, match=r"others may look into this folder.*chmod 700"):
-        with held(others):
-            pass
+    with pytest.raises(StateError, match=r"others may look into this folder.*chmod 700"), held(others):
+        pass
     assert mode(others.folder) == 0o755
 
 
 def test_a_file_in_place_of_the_folder(state: State) -> None:
     state.folder.touch()
-    with pytest.raises(StateError, match="this is a file, not a folder"):
-        with held(state):
-            pass
+    with pytest.raises(StateError, match="this is a file, not a folder"), held(state):
+        pass
 
 
 def test_a_run_folder_that_somebody_else_made_is_refused(state: State) -> None:
     state.run.mkdir()
     state.run.chmod(0o777)
-    with pytest.raises(StateError, match="others may look into this folder"):
-        with held(state):
-            pass
+    with pytest.raises(StateError, match="others may look into this folder"), held(state):
+        pass
     assert state.run.exists()
 
 
 def test_a_link_in_place_of_the_run_folder_is_refused(state: State) -> None:
     (state.folder.parent / "elsewhere").mkdir(mode=0o700)
     state.run.symlink_to(state.folder.parent / "elsewhere")
-    with pytest.raises(StateError, match="this is not a folder of yours"):
-        with held(state):
-            pass
+    with pytest.raises(StateError, match="this is not a folder of yours"), held(state):
+        pass
 
 
 def test_a_runtime_folder_with_a_long_name_is_not_used(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
