@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,27 +49,32 @@ def logs(
         raise NotFoundError(
             name, "there is no such log", f"Logs: {', '.join(sorted(_logs(mesh, part).values())) or 'none'}"
         )
-    tails = {path: Tail(path, tail, label if len(files) > 1 else "") for path, label in files.items()}
-    while True:
-        for one in tails.values():
-            for line in one.lines():
-                print(line, flush=follow)
-        if not follow:
-            return
-        time.sleep(POLL)
-        # Instances that came since are followed from their first line on.
-        for path, label in _files(mesh, name, namespace, part).items():
-            if path not in tails:
-                tails[path] = Tail(path, None, label)
+    with ExitStack() as opened:
+        tails = {path: Tail(path, tail, label if len(files) > 1 else "", opened) for path, label in files.items()}
+        while True:
+            for one in tails.values():
+                for line in one.lines():
+                    print(line, flush=follow)
+            if not follow:
+                return
+            time.sleep(POLL)
+            # Instances that came since are followed from their first line on.
+            for path, label in _files(mesh, name, namespace, part).items():
+                if path not in tails:
+                    tails[path] = Tail(path, None, label, opened)
 
 
 class Tail:
-    """The lines of a file from its last `count` on, all of them for None. Goes on in the new file after a rotation."""
+    """The lines of a file from its last `count` on, all of them for None. Goes on in the new file after a rotation.
 
-    def __init__(self, path: Path, count: int | None, label: str) -> None:
+    Files stay open as long as `opened`.
+    """
+
+    def __init__(self, path: Path, count: int | None, label: str, opened: ExitStack) -> None:
         self._path = path
         self._count = count
         self._label = f"{label} | " if label else ""
+        self._opened = opened
         self._file: BinaryIO | None = None
         self._unfinished = b""
 
@@ -83,7 +89,7 @@ class Tail:
     def _new_lines(self) -> Iterator[bytes]:
         if self._file is None or not self._is_same(self._file):
             yield from self._rest()
-            self._file = self._path.open("rb") if self._path.exists() else None
+            self._file = self._opened.enter_context(self._path.open("rb")) if self._path.exists() else None
         yield from self._rest()
 
     def _rest(self) -> Iterator[bytes]:

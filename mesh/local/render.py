@@ -1,6 +1,7 @@
 """What a proxy would get, from files alone."""
 
 from typing import Any
+
 from mesh.local.state import State
 from mesh.local.supervisor import Files
 
