@@ -6,11 +6,18 @@ from pathlib import Path
 
 import grpc
 
-from mesh.errors import MeshError, NotFoundError, StartError, StateError, UnreachableError, UsageError
+from mesh.errors import MeshError, NotFoundError, StateError, UnreachableError, UsageError
 from mesh.local.state import DEFAULT_STATE, State, holder, state_of_run_folder
 
 SECONDS = 10.0
 """A call that only asks or stores something is answered within this time, or the control plane does not answer."""
+
+OPTIONS = (
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    # All instances of a mesh come in one message.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+)
 
 NOT_THERE = "Start a mesh with `proa up`, or name it with --state or --server"
 
@@ -42,7 +49,7 @@ def state_of(state: Path | None, server: str | None) -> State:
 def connected(state: Path | None, server: str | None) -> Iterator[grpc.Channel]:
     """A channel to the control plane. What fails on it comes out as a MeshError."""
     address = address_of(state, server)
-    with grpc.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel:
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
@@ -58,20 +65,21 @@ def running(state: State) -> int:
 
 
 def _sentence(address: str, error: grpc.RpcError) -> MeshError:
-    code, details = error.code(), " ".join((error.details() or "").split())
-    match code:
+    details = " ".join((error.details() or "").split())
+    match error.code():
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
             return UnreachableError(address, "the control plane does not answer", NOT_THERE)
-        case grpc.StatusCode.NOT_FOUND:
-            return NotFoundError("not found", *_two(details, "Look with `proa get`"))
-        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.FAILED_PRECONDITION:
-            return UsageError("refused", *_two(details, "Change it"))
         case grpc.StatusCode.UNIMPLEMENTED:
             return UnreachableError(address, f"this is not the control plane of this Proa ({details})", NOT_THERE)
-    return StartError(address, f"{code.name}: {details}", "Look at `proa logs control-plane`")
+        case grpc.StatusCode.NOT_FOUND:
+            return NotFoundError(*_parts(details))
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return UsageError(*_parts(details))
+    return MeshError(*_parts(details))
 
 
-def _two(details: str, remedy: str) -> tuple[str, str]:
-    """Problem and remedy out of a message that may hold both."""
-    problem, found, rest = details.partition(". ")
-    return problem.rstrip("."), (rest if found else remedy)
+def _parts(details: str) -> tuple[str, str, str]:
+    """What the control plane said, `where: problem. remedy`, in its three parts."""
+    where, _, rest = details.partition(": ")
+    problem, _, remedy = rest.partition(". ")
+    return where, problem, remedy

@@ -20,7 +20,7 @@ from mesh.cli.options import (
 from mesh.errors import ConfigError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import grpc
 
@@ -39,13 +39,14 @@ def apply(
     """Add or replace documents, all of them or none."""
     from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, write
+    from mesh.cli.output import as_json, report, write
     from mesh.cli.sources import source_files
 
     request = documents_pb2.ApplyDocumentsRequest(files=source_files(files))
     with connected(state, server) as channel:
         response = documents_pb2_grpc.DocumentServiceStub(channel).ApplyDocuments(request, timeout=SECONDS)
-    _report(response.problems)
+    report(problem for problem in response.problems if not problem.warning)
+    report((problem for problem in response.problems if problem.warning), "warning")
     if output is not Format.TABLE:
         write(as_json(response), output)
     elif response.applied:
@@ -178,12 +179,6 @@ def _keys(files: list[str]) -> list[documents_pb2.DocumentKey]:
     if not keys:
         raise ConfigError(", ".join(files), "there is no document in it", "Name another file")
     return keys
-
-
-def _report(problems: Iterable[documents_pb2.Problem]) -> None:
-    for problem in problems:
-        grade = "warning" if problem.warning else "error"
-        print(f"{grade}: {problem.where}: {problem.problem}. {problem.remedy}", file=sys.stderr)
 
 
 def _change(change: documents_pb2.DocumentChange) -> str:

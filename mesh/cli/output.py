@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -81,3 +81,15 @@ def ago(then: datetime, now: datetime) -> str:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+class Problem(Protocol):
+    where: str
+    problem: str
+    remedy: str
+
+
+def report(problems: Iterable[Problem], grade: str = "error") -> None:
+    """A line for each problem, on stderr."""
+    for one in problems:
+        print(f"{grade}: {one.where}: {one.problem}. {one.remedy}", file=sys.stderr)

@@ -20,11 +20,16 @@ def render(
     output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
 ) -> None:
     """Print the exact configuration that a proxy gets: bootstrap, listeners, routes, clusters, endpoints."""
-    from mesh.cli.output import write
+    from mesh.cli.output import report, write
     from mesh.cli.sources import source_files
     from mesh.local.render import rendered
     from mesh.local.state import State
 
     if output is Format.TABLE:
         raise UsageError("-o table", "a configuration is no table", "Write -o json or -o yaml")
-    write(rendered(source_files(files), proxy, State.at(state) if state else None), output)
+    found = rendered(source_files(files), proxy, State.at(state) if state else None)
+    report(found.problems)
+    report(found.warnings, "warning")
+    if found.config is None:
+        raise typer.Exit(2)
+    write(found.config, output)

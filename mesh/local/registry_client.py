@@ -26,6 +26,8 @@ OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # All instances of a mesh come in one message.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
 PAUSE: Final = 0.1
 """Seconds before a stream that broke is opened again."""

@@ -22,6 +22,9 @@ from mesh.local.state import State, write_private
 
 Files = tuple[documents_pb2.SourceFile, ...]
 
+CONTROL_PLANE_OWNER: Final = "control-plane"
+"""Of its ports in the port book."""
+
 CONTROL_PLANE_ENDS_WITHIN: Final = timedelta(seconds=1.5)
 """It holds nothing that is not in its database."""
 
@@ -44,7 +47,7 @@ class Supervisor:
         self._journal = journal.Journal(audience)
         self._changed = asyncio.Event()
         self._address = f"unix:{state.api_socket}"
-        self._xds = f"{LOOPBACK}:{PortBook(state.ports).allocate('control-plane', ['xds'])['xds']}"
+        self._xds = f"{LOOPBACK}:{PortBook(state.ports).allocate(CONTROL_PLANE_OWNER, ['xds'])['xds']}"
         self._registry = RegistryClient(self._address)
         lifeline = Lifeline()
         self._control_plane = Child(
