@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -20,6 +20,20 @@ from mesh.registry.state import State
 from mesh.registry.store import Store
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What follows from a state, found out once, and before the state is written: nothing unusable is ever kept."""
+
+    documents: Documents
+    topology: Topology
+    workloads: tuple[Desired, ...]
+
+    @classmethod
+    def of(cls, state: State) -> "_Meaning":
+        documents = state.documents()
+        return cls(documents, topology_of(documents), operations.desired(state))
 
 
 class Registry:
@@ -50,7 +64,8 @@ class Registry:
         self._ends = dict.fromkeys(self._leases, uptime() + term)
         self._writing = asyncio.Lock()
         self._unfinished: set[asyncio.Task[Any]] = set()
-        self._become(state)
+        self._state = state
+        self._meaning = _Meaning.of(state)
 
     @classmethod
     async def load(
@@ -72,16 +87,16 @@ class Registry:
     @property
     def documents(self) -> Documents:
         """The documents in force."""
-        return self._documents
+        return self._meaning.documents
 
     @property
     def topology(self) -> Topology:
-        return self._topology
+        return self._meaning.topology
 
     @property
     def workloads(self) -> tuple[Desired, ...]:
         """What should run, sorted by namespace and name."""
-        return self._workloads
+        return self._meaning.workloads
 
     @property
     def leases(self) -> Mapping[InstanceId, Lease]:
@@ -159,16 +174,11 @@ class Registry:
         async with self._writing:
             outcome = edit(self._state)
             if outcome.state != self._state:
+                meaning = _Meaning.of(outcome.state)
                 await self._store.save(self._state, outcome.state)
-                self._become(outcome.state)
+                self._state, self._meaning = outcome.state, meaning
                 self.changed.notify()
             return outcome
-
-    def _become(self, state: State) -> None:
-        self._state = state
-        self._documents = state.documents()
-        self._topology = topology_of(self._documents)
-        self._workloads = operations.desired(state)
 
     def _new_lease(self, instance: InstanceId, generation: str, addresses: Addresses) -> Lease:
         wanted = operations.desired_one(self._state, instance.namespace, instance.workload)

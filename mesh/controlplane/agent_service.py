@@ -1,0 +1,124 @@
+"""`AgentService`: what agents need to start an instance, and the stream that keeps it attached."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToJson
+
+from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.controlplane import wire
+from mesh.controlplane.attachments import Attachment, Attachments
+from mesh.controlplane.compiler import Compiler
+from mesh.controlplane.plan import launch_plan
+from mesh.errors import UsageError
+from mesh.identity.ca import CertificateAuthority
+from mesh.model.names import Identity, InstanceId
+from mesh.model.topology import Address
+from mesh.registry.leases import Lease, instance_of
+from mesh.registry.operations import Desired, desired_one
+from mesh.registry.registry import Registry
+from mesh.registry.status import StatusBoard
+from mesh.translate.bootstrap import bootstrap
+
+log = logging.getLogger(__name__)
+
+
+class AgentService(agents_pb2_grpc.AgentServiceServicer):
+    """`authority` is only asked for when there is a workload, and with it a trust domain."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        compiler: Compiler,
+        board: StatusBoard,
+        *,
+        authority: Callable[[], CertificateAuthority],
+        xds: Address,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._registry = registry
+        self._compiler = compiler
+        self._board = board
+        self._authority = authority
+        self._xds = xds
+        self._now = now
+        self._attachments = Attachments()
+
+    async def GetLaunchPlan(
+        self, request: agents_pb2.GetLaunchPlanRequest, context: Any
+    ) -> agents_pb2.GetLaunchPlanResponse:
+        wanted = self._desired(request.namespace, request.workload)
+        plan = launch_plan(wanted, self._registry.topology, self._registry.state.trust_domain)
+        return agents_pb2.GetLaunchPlanResponse(plan=plan)
+
+    async def SignCertificate(
+        self, request: agents_pb2.SignCertificateRequest, context: Any
+    ) -> agents_pb2.SignCertificateResponse:
+        workload = self._desired(request.namespace, request.workload).workload
+        identity = Identity(self._registry.state.trust_domain, workload.namespace, workload.service_account)
+        lifetime = self._registry.documents.mesh.leaf_lifetime
+        authority = self._authority()
+        leaf = authority.issue(request.csr, identity, (), self._now(), lifetime)
+        log.info("certificate_signed identity=%s not_after=%s", identity.uri, leaf.not_after.isoformat())
+        return agents_pb2.SignCertificateResponse(
+            chain_pem=leaf.chain_pem,
+            bundle_pem=authority.bundle_pem,
+            not_after=leaf.not_after,
+            renew_at=leaf.renew_at,
+        )
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[agents_pb2.AttachRequest], context: Any
+    ) -> AsyncIterator[agents_pb2.AttachResponse]:
+        lease = await self._hello(await anext(request_iterator, None))
+        attachment = self._attachments.open(lease.id)
+        # Not in a `finally`: a generator that waits in `yield` while its stream breaks is not resumed.
+        context.add_done_callback(lambda _: self._ended(attachment))
+        yield agents_pb2.AttachResponse(attached=self._attached(lease))
+        async for message in attachment.until_replaced(request_iterator):
+            match message.WhichOneof("event"):
+                case "report":
+                    await self._registry.report(lease.id, wire.report(message.report))
+                case "drain":
+                    await self._drain(lease)
+                    attachment.drained = True
+                    yield agents_pb2.AttachResponse(drained=agents_pb2.Drained())
+        if attachment.replaced.is_set():
+            await context.abort(grpc.StatusCode.ABORTED, f"{lease.id.node_id}: a newer stream took its place")
+
+    def _desired(self, namespace: str, workload: str) -> Desired:
+        return desired_one(self._registry.state, namespace, workload)
+
+    async def _hello(self, first: agents_pb2.AttachRequest | None) -> Lease:
+        if first is None or first.WhichOneof("event") != "hello":
+            raise UsageError("attach", "the first message is not `hello`", "Say hello first")
+        hello = first.hello
+        instance = InstanceId(hello.namespace, hello.workload, hello.instance)
+        if not all((hello.namespace, hello.workload, hello.instance)) or instance.node_id.count("/") != 2:
+            raise UsageError("attach", f"{instance.node_id} names no instance", "Send three names without a slash")
+        lease = await self._registry.attach(instance, hello.generation, wire.addresses(hello.addresses))
+        log.info("attached node=%s generation=%s", instance.node_id, lease.generation)
+        return lease
+
+    def _attached(self, lease: Lease) -> agents_pb2.Attached:
+        instance = instance_of(lease, self._registry.topology)
+        return agents_pb2.Attached(
+            node_id=lease.id.node_id,
+            bootstrap=MessageToJson(bootstrap(instance, self._xds)),
+            term=wire.duration_message(self._registry.term),
+        )
+
+    async def _drain(self, lease: Lease) -> None:
+        """Returns when no connected proxy sends calls to the instance any more, or it has taken too long."""
+        await self._registry.drain(lease.id)
+        await self._compiler.caught_up()
+        in_time = await self._board.wait_synced(lease.workload.stop.drain)
+        log.info("drained node=%s lagging=%s", lease.id.node_id, "" if in_time else ",".join(self._board.lagging()))
+
+    def _ended(self, attachment: Attachment) -> None:
+        if self._attachments.close(attachment):
+            self._registry.detach(attachment.instance, at_once=attachment.drained)
+            log.info("detached node=%s drained=%s", attachment.instance.node_id, attachment.drained)

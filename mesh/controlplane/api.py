@@ -1,0 +1,79 @@
+"""The control API: every service on one server, with reflection and health."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh.api.proa.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    documents_pb2,
+    documents_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
+    workloads_pb2,
+    workloads_pb2_grpc,
+)
+from mesh.controlplane import unix_socket
+from mesh.controlplane.agent_service import AgentService
+from mesh.controlplane.document_service import DocumentService
+from mesh.controlplane.errors import ErrorInterceptor
+from mesh.controlplane.status_service import StatusService
+from mesh.controlplane.workload_service import WorkloadService
+
+SERVICES: Final = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (documents_pb2, "DocumentService"),
+        (workloads_pb2, "WorkloadService"),
+        (agents_pb2, "AgentService"),
+        (status_pb2, "StatusService"),
+    )
+)
+
+OPTIONS: Final = (
+    # All files of a mesh come in one call, and all instances of a mesh go in one message.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", 16 * 1024 * 1024),
+)
+
+GRACE: Final = 0.5
+"""Seconds for calls to end; streams of agents and of those who watch are then cut, and opened again elsewhere."""
+
+
+class Api:
+    """To be made when the state is loaded: as soon as it listens it says SERVING."""
+
+    def __init__(
+        self, documents: DocumentService, workloads: WorkloadService, agents: AgentService, status: StatusService
+    ) -> None:
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
+        documents_pb2_grpc.add_DocumentServiceServicer_to_server(documents, self._server)
+        workloads_pb2_grpc.add_WorkloadServiceServicer_to_server(workloads, self._server)
+        agents_pb2_grpc.add_AgentServiceServicer_to_server(agents, self._server)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(status, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(named, self._server)
+
+    @asynccontextmanager
+    async def listening(self, path: Path) -> AsyncIterator[None]:
+        """Answers calls within the block. Raises StartError when it cannot listen at `path`."""
+        unix_socket.claim(path)
+        self._server.add_insecure_port(f"unix:{path}")
+        await self._server.start()
+        unix_socket.protect(path)
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield
+        finally:
+            await self._health.enter_graceful_shutdown()
+            await self._server.stop(GRACE)
+            path.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""What goes wrong in a call, as its gRPC status. Nothing of the inside reaches a caller."""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from mesh.errors import ConfigError, IdentityError, MeshError, NotFoundError, UsageError
+
+STATUS: Final = {
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
+    UsageError: grpc.StatusCode.INVALID_ARGUMENT,
+    IdentityError: grpc.StatusCode.INVALID_ARGUMENT,
+}
+"""Every other MeshError is a failure of ours and INTERNAL; its words are for people all the same."""
+
+OURS: Final = "/proa.v1."
+
+# In quotes: the types of grpc are only generic in their stubs.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+log = logging.getLogger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Answers a MeshError with its words, anything else with a number that the log explains."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        is_ours = handler_call_details.method.startswith(OURS)
+        return _guarded(handler) if handler and is_ours else handler
+
+
+def _guarded(handler: Any) -> Handler:
+    codecs = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(_guarded_call(handler.unary_unary), **codecs)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(_guarded_stream(handler.unary_stream), **codecs)
+    return grpc.stream_stream_rpc_method_handler(_guarded_stream(handler.stream_stream), **codecs)
+
+
+def _guarded_call(call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def guarded(request: Any, context: Any) -> Any:
+        try:
+            return await call(request, context)
+        except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
+            await _abort(context, error)
+
+    return guarded
+
+
+def _guarded_stream(call: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in call(request, context):
+                yield response
+        except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
+            await _abort(context, error)
+
+    return guarded
+
+
+async def _abort(context: Any, error: Exception) -> NoReturn:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, MeshError):
+        status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+        log.info("call_refused status=%s reason=%s", status.name, error)
+        await context.abort(status, str(error))
+    number = secrets.token_hex(4)
+    log.error("call_failed number=%s", number, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, f"control plane: it failed (number {number}). Look at its log")
+    raise AssertionError("abort does not return")

@@ -1,0 +1,202 @@
+"""The control plane as a process: what it is made of, in which order it starts, and how it ends."""
+
+import argparse
+import asyncio
+import functools
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from mesh.controlplane.agent_service import AgentService
+from mesh.controlplane.api import Api
+from mesh.controlplane.compiler import Compiler
+from mesh.controlplane.document_service import DocumentService
+from mesh.controlplane.status_service import StatusService
+from mesh.controlplane.workload_service import WorkloadService
+from mesh.errors import MeshError, StateError, UsageError
+from mesh.identity.ca import CertificateAuthority
+from mesh.identity.credentials import server_credentials
+from mesh.identity.folder import open_authority
+from mesh.model.topology import Address
+from mesh.registry.registry import Registry
+from mesh.registry.status import StatusBoard
+from mesh.registry.store import Store
+from mesh.xds.cache import Cache
+from mesh.xds.server import DiscoveryService, discovery_server, listen
+
+PAUSE: Final = timedelta(seconds=1)
+"""Before the state is tried again that could not be written."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe."""
+
+    state: Path
+    api: Path
+    xds: Address
+    lifeline: int | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs until it is told to end; the exit code."""
+    # Whatever this process makes is its owner's alone.
+    os.umask(0o077)
+    _log_to_stderr()
+    exit_code = 0
+    try:
+        asyncio.run(serve(_settings(arguments)))
+    except* MeshError as group:
+        for error in _each(group):
+            print(f"error: {error}", file=sys.stderr)
+            exit_code = max(exit_code, error.exit_code)
+    return exit_code
+
+
+async def serve(settings: Settings) -> None:
+    """Serves the API and xDS until SIGTERM, SIGINT or the end of the lifeline."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if settings.lifeline is not None:
+        _watch(settings.lifeline, stop)
+    registry = await _loaded(settings.state)
+    try:
+        await _serve(settings, registry, stop)
+    finally:
+        await registry.close()
+    log.info("stopped")
+
+
+async def _serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> None:
+    cache, board = Cache(), StatusBoard(_now)
+    compiler = Compiler(registry, cache, board)
+
+    @functools.cache
+    def authority() -> CertificateAuthority:
+        return open_authority(settings.state / "ca", registry.state.trust_domain, _now())
+
+    agents = AgentService(registry, compiler, board, authority=authority, xds=settings.xds, now=_now)
+    api = Api(DocumentService(registry), WorkloadService(registry), agents, StatusService(registry, board, compiler))
+    discovery = DiscoveryService(cache, board, registry.identity_of)
+
+    async def discover() -> None:
+        """Serves xDS as soon as there is a trust domain: with the first document, or from the start."""
+        seen = registry.changed.number
+        while not registry.state.trust_domain:
+            seen = await registry.changed.after(seen)
+        await _serve_xds(discovery, settings.xds, authority())
+
+    # What was true before the last stop is there before the first proxy can ask.
+    compiler.compile()
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(work) for work in (compiler.run(), keep_leases(registry), discover())]
+        async with api.listening(settings.api):
+            log.info("serving api=%s revision=%d pid=%d", settings.api, registry.state.revision, os.getpid())
+            await stop.wait()
+            log.info("stopping")
+        for task in running:
+            task.cancel()
+
+
+async def _serve_xds(discovery: DiscoveryService, address: Address, authority: CertificateAuthority) -> None:
+    server = discovery_server(discovery)
+    listen(server, address, server_credentials(authority, _now))
+    await server.start()
+    log.info("serving xds=%s trust_domain=%s", address, authority.trust_domain)
+    try:
+        await server.wait_for_termination()
+    finally:
+        await server.stop(grace=None)
+
+
+async def keep_leases(registry: Registry) -> None:
+    """Forgets each instance when its term is over, until it is cancelled."""
+    while True:
+        seen = registry.changed.number
+        try:
+            for gone in await registry.expire():
+                log.info("forgotten node=%s", gone.node_id)
+        except StateError as error:
+            log.error("not_forgotten reason=%s", error)
+            await asyncio.sleep(PAUSE.total_seconds())
+            continue
+        rest = registry.next_end()
+        try:
+            async with asyncio.timeout(None if rest is None else rest.total_seconds()):
+                await registry.changed.after(seen)
+        except TimeoutError:
+            pass  # the end of a term is as good a reason to look as a change
+
+
+async def _loaded(state: Path) -> Registry:
+    store = await Store.open(state / "state.db")
+    try:
+        registry, problems = await Registry.load(store, now=_now, uptime=_uptime)
+    except BaseException:
+        await store.close()
+        raise
+    for problem in problems:
+        log.warning("document_skipped reason=%s", problem)
+    return registry
+
+
+def _each(group: ExceptionGroup[MeshError]) -> Iterator[MeshError]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
+
+
+def _watch(lifeline: int, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        if not os.read(lifeline, 1):
+            loop.remove_reader(lifeline)
+            stop.set()
+
+    loop.add_reader(lifeline, readable)
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(prog="python -m mesh.controlplane", description="The control plane of a mesh.")
+    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="state folder")
+    parser.add_argument("--api", required=True, metavar="unix:PATH", help="where the API listens")
+    parser.add_argument("--xds", required=True, metavar="HOST:PORT", help="where proxies ask for their configuration")
+    parser.add_argument("--lifeline", type=int, metavar="FD", help="pipe whose end ends this process")
+    given = parser.parse_args(arguments)
+    if not given.api.startswith("unix:/"):
+        raise UsageError("--api", f"{given.api} is not the absolute path of a unix socket", "Write unix:/PATH")
+    try:
+        xds = Address.parse(given.xds)
+    except ValueError as error:
+        raise UsageError("--xds", str(error), "Write for example 127.0.0.1:20000") from error
+    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, given.lifeline)
+
+
+def _log_to_stderr() -> None:
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _uptime() -> timedelta:
+    return timedelta(seconds=time.monotonic())

@@ -1,0 +1,62 @@
+"""The launch plan of an instance: what its agent needs to know to start it. Pure."""
+
+from typing import Final
+
+from mesh.api.proa.v1 import agents_pb2
+from mesh.controlplane import wire
+from mesh.model.names import Identity
+from mesh.model.topology import Topology
+from mesh.model.workload import HealthCheck, Port, Protocol, Workload
+from mesh.registry.operations import Desired
+
+PROTOCOLS: Final = {
+    Protocol.GRPC: agents_pb2.APP_PROTOCOL_GRPC,
+    Protocol.HTTP: agents_pb2.APP_PROTOCOL_HTTP,
+    Protocol.HTTP2: agents_pb2.APP_PROTOCOL_HTTP2,
+    Protocol.TCP: agents_pb2.APP_PROTOCOL_TCP,
+}
+
+
+def launch_plan(wanted: Desired, topology: Topology, trust_domain: str) -> agents_pb2.LaunchPlan:
+    """Upstreams that are not there are left out: the instance starts without them."""
+    workload = wanted.workload
+    return agents_pb2.LaunchPlan(
+        command=workload.command,
+        working_directory=workload.working_directory,
+        env=dict(workload.env),
+        ports=[_port(port) for port in workload.ports],
+        upstreams=_upstreams(workload, topology),
+        health=_health(workload.health),
+        drain=wire.duration_message(workload.stop.drain),
+        grace=wire.duration_message(workload.stop.grace),
+        where=workload.where,
+        identity=Identity(trust_domain, workload.namespace, workload.service_account).uri,
+        service=workload.service,
+        generation=wanted.generation,
+    )
+
+
+def _port(port: Port) -> agents_pb2.PlannedPort:
+    return agents_pb2.PlannedPort(
+        name=port.name, number=port.number, protocol=PROTOCOLS[port.protocol], target_port=port.target_port or 0
+    )
+
+
+def _upstreams(workload: Workload, topology: Topology) -> list[agents_pb2.PlannedUpstream]:
+    return [
+        agents_pb2.PlannedUpstream(key=upstream.key, env=upstream.env)
+        for upstream in workload.upstreams
+        if topology.target(upstream.namespace, upstream.service, upstream.port)
+    ]
+
+
+def _health(check: HealthCheck) -> agents_pb2.HealthPlan:
+    return agents_pb2.HealthPlan(
+        type=check.type,
+        service=check.service,
+        path=check.path,
+        interval=wire.duration_message(check.interval),
+        timeout=wire.duration_message(check.timeout),
+        healthy_after=check.healthy_after,
+        unhealthy_after=check.unhealthy_after,
+    )

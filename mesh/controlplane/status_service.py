@@ -1,0 +1,102 @@
+"""`StatusService`: what runs, and what every proxy has been told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final
+
+from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
+from mesh.controlplane import wire
+from mesh.controlplane.compiler import Compiler
+from mesh.registry.leases import Lease
+from mesh.registry.registry import Registry
+from mesh.registry.status import ProxyState, ProxyStatus, StatusBoard, TypeStatus
+
+STATES: Final = {
+    ProxyState.SYNCED: status_pb2.PROXY_STATE_SYNCED,
+    ProxyState.PENDING: status_pb2.PROXY_STATE_PENDING,
+    ProxyState.NACKED: status_pb2.PROXY_STATE_NACKED,
+    ProxyState.DISCONNECTED: status_pb2.PROXY_STATE_DISCONNECTED,
+}
+
+
+class StatusService(status_pb2_grpc.StatusServiceServicer):
+    def __init__(self, registry: Registry, board: StatusBoard, compiler: Compiler) -> None:
+        self._registry = registry
+        self._board = board
+        self._compiler = compiler
+
+    async def WatchInstances(
+        self, request: status_pb2.WatchInstancesRequest, context: Any
+    ) -> AsyncIterator[status_pb2.WatchInstancesResponse]:
+        sent: status_pb2.WatchInstancesResponse | None = None
+        while True:
+            registered, told = self._registry.changed.number, self._board.changes.number
+            response = status_pb2.WatchInstancesResponse(instances=self._instances())
+            if response != sent:
+                sent = response
+                yield response
+            await _first(self._registry.changed.after(registered), self._board.changes.after(told))
+
+    async def ListProxies(self, request: status_pb2.ListProxiesRequest, context: Any) -> status_pb2.ListProxiesResponse:
+        proxies = self._board.proxies()
+        return status_pb2.ListProxiesResponse(
+            proxies=[_proxy(proxy, self._compiler.problems.get(proxy.node_id, "")) for proxy in proxies]
+        )
+
+    def _instances(self) -> list[status_pb2.Instance]:
+        return [self._instance(lease) for _, lease in sorted(self._registry.leases.items())]
+
+    def _instance(self, lease: Lease) -> status_pb2.Instance:
+        proxy = self._board.proxy(lease.id.node_id)
+        return status_pb2.Instance(
+            namespace=lease.id.namespace,
+            workload=lease.id.workload,
+            instance=lease.id.instance,
+            service=lease.workload.service,
+            version=lease.workload.version,
+            identity=lease.identity.uri,
+            generation=lease.generation,
+            addresses=wire.addresses_message(lease.addresses),
+            report=wire.report_message(lease.report),
+            attached=self._registry.attached(lease.id),
+            draining=lease.draining,
+            synced=proxy is not None and proxy.state is ProxyState.SYNCED,
+        )
+
+
+def _proxy(proxy: ProxyStatus, problem: str) -> status_pb2.Proxy:
+    report = proxy.report
+    return status_pb2.Proxy(
+        node_id=proxy.node_id,
+        identity=proxy.identity,
+        envoy_version=proxy.envoy_version,
+        state=STATES[proxy.state],
+        since=proxy.since,
+        config_version=report.config_version,
+        types=[_type(one) for one in report.types],
+        last_nack=proxy.last_nack,
+        bytes_sent=report.bytes_sent,
+        resources_sent=report.resources_sent,
+        connected_since=proxy.connected_since,
+        problem=problem,
+    )
+
+
+def _type(status: TypeStatus) -> status_pb2.TypeStatus:
+    return status_pb2.TypeStatus(
+        type_url=status.type_url,
+        sent=status.sent,
+        acked=status.acked,
+        error=status.error,
+        resources=status.resources,
+    )
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Returns when one of them has; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
