@@ -5,9 +5,9 @@ service must do for the mesh is in `server` and `deadline`, and it is what any g
 """
 
 from kit.client import connect
-from kit.database import Database
+from kit.database import Database, Transaction
 from kit.process import run
 from kit.server import serve
 from kit.settings import Settings
 
-__all__ = ["Database", "Settings", "connect", "run", "serve"]
+__all__ = ["Database", "Settings", "Transaction", "connect", "run", "serve"]

@@ -6,16 +6,18 @@ and one change is lost without an error. Here every writing transaction takes th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, MetaData, event
+from sqlalchemy import URL, Connection, CursorResult, Executable, MetaData, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction, create_async_engine
 
 from kit.errors import StartError
+
+T = TypeVar("T")
 
 PRAGMAS: Final = (
     "busy_timeout = 5000",  # ms to wait for another process; first, since the next one may have to wait
@@ -25,32 +27,55 @@ PRAGMAS: Final = (
 )
 
 
+class Transaction:
+    """Statements of one transaction.
+
+    A caller who leaves does so between two of them, never within one: interrupted, the driver leaves a connection
+    behind that keeps its lock.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def execute(
+        self, statement: Executable, rows: Sequence[Mapping[str, object]] | None = None
+    ) -> CursorResult[Any]:
+        """With `rows`, once for each of them."""
+        return await to_the_end(self._connection.execute(statement, rows))
+
+    async def create(self, tables: MetaData) -> None:
+        """Makes those that are not there."""
+        await to_the_end(self._connection.run_sync(tables.create_all))
+
+
+Seed = Callable[[Transaction], Awaitable[None]]
+"""Writes the first rows. It runs at each start, so it must leave rows alone that are there."""
+
+
 class Database:
     """Made by `Database.open`. Rows are read and written in `read` and `write`, never outside of them."""
 
     def __init__(self, path: Path) -> None:
-        # One connection that writes: tasks of this process then wait in line for it, where SQLite would let them poll.
+        # One connection that writes, and the tasks of this process wait in line for it: SQLite would let them poll.
         self._writer = engine(path, "BEGIN IMMEDIATE", PRAGMAS, pool_size=1, max_overflow=0)
+        self._line = asyncio.Lock()
         self._reader = engine(path, "BEGIN", (*PRAGMAS, "query_only = ON"))
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, path: Path, tables: MetaData, seed: Callable[[AsyncConnection], Awaitable[None]] | None = None
-    ) -> AsyncIterator["Database"]:
+    async def open(cls, path: Path, tables: MetaData, seed: Seed | None = None) -> AsyncIterator["Database"]:
         """Makes the folder (0700), the tables and the first rows where they are missing, all in one transaction.
 
-        Several processes may do so at once: `seed` runs at each start, alone, and must leave rows alone that are there.
-        Raises StartError when the file cannot be used.
+        Several processes may do so at once. Raises StartError when the file cannot be used.
         """
         database = cls(path)
         try:
             try:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                async with database.write() as connection:
-                    await connection.run_sync(tables.create_all)
+                async with database.write() as transaction:
+                    await transaction.create(tables)
                     if seed is not None:
-                        await seed(connection)
+                        await seed(transaction)
             except (OSError, DBAPIError) as error:
                 cause = getattr(error, "orig", None) or error
                 raise StartError(str(path), f"the database cannot be used: {cause}", "See DATA_DIR") from error
@@ -60,35 +85,52 @@ class Database:
             await database._reader.dispose()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Transaction]:
         """One unchanging picture of the data. Leave it before you yield to a caller or call another service."""
-        async with self._reader.connect() as connection:
-            yield connection
+        async with begun(self._reader) as transaction:
+            yield transaction
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self) -> AsyncIterator[Transaction]:
         """One transaction, alone from its first read on; commits at the end, rolls back on any exception.
 
         Keep it short, and call no other service in it: all other writers wait. A caller who leaves during the commit
         does not stop it; whether it happened is told by asking again with the same idempotency key.
         """
-        async with self._writer.connect() as connection:
-            transaction = await connection.begin()
-            try:
-                yield connection
-            except BaseException:
-                await to_the_end(transaction.rollback())
-                raise
-            await to_the_end(transaction.commit())
+        async with self._line, begun(self._writer) as transaction:
+            yield transaction
 
 
-async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Like await, but a cancellation in between is raised only after `work` has ended."""
+@asynccontextmanager
+async def begun(engine: AsyncEngine) -> AsyncIterator[Transaction]:
+    connection = engine.connect()
+    try:
+        await to_the_end(connection.start())
+        transaction = await to_the_end(begin(connection))
+        try:
+            yield Transaction(connection)
+        except BaseException:
+            await to_the_end(transaction.rollback())
+            raise
+        await to_the_end(transaction.commit())
+    finally:
+        if connection.sync_connection is not None:
+            await to_the_end(connection.close())
+
+
+async def begin(connection: AsyncConnection) -> AsyncTransaction:
+    return await connection.begin()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Like await, but a cancellation in between is raised only after `work` has ended, however it ended."""
     task = asyncio.create_task(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task})
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
         raise
 
 

@@ -37,8 +37,8 @@ def test_a_book_matches_if_it_has_every_word(query, found):
 
 async def test_a_second_start_keeps_the_prices_of_the_first(open_database):
     first = await open_database(TABLES, seed)
-    async with first.write() as connection:
-        await connection.execute(update(BOOKS).where(BOOKS.c.id == 42).values(price=1))
+    async with first.write() as transaction:
+        await transaction.execute(update(BOOKS).where(BOOKS.c.id == 42).values(price=1))
 
     assert (await Books(await open_database(TABLES, seed)).get(42)).price == 1
 

@@ -130,21 +130,21 @@ def test_a_log_line_is_an_event_and_its_fields():
     }
 
 
-async def one_counter(connection):
-    await connection.execute(text("INSERT OR IGNORE INTO counters VALUES (1, 0)"))
+async def one_counter(transaction):
+    await transaction.execute(text("INSERT OR IGNORE INTO counters VALUES (1, 0)"))
 
 
 async def value(database):
-    async with database.read() as connection:
-        return (await connection.execute(select(COUNTERS.c.value))).scalar_one()
+    async with database.read() as transaction:
+        return (await transaction.execute(select(COUNTERS.c.value))).scalar_one()
 
 
 async def increment(database):
     """Reads, then writes: what loses updates if the lock is taken between the two."""
-    async with database.write() as connection:
-        seen = (await connection.execute(select(COUNTERS.c.value))).scalar_one()
+    async with database.write() as transaction:
+        seen = (await transaction.execute(select(COUNTERS.c.value))).scalar_one()
         await asyncio.sleep(0)
-        await connection.execute(update(COUNTERS).values(value=seen + 1))
+        await transaction.execute(update(COUNTERS).values(value=seen + 1))
 
 
 async def test_no_update_is_lost_between_tasks_and_processes(open_database):
@@ -159,8 +159,8 @@ async def test_a_transaction_that_fails_leaves_nothing(open_database):
     database = await open_database(TABLES, one_counter)
 
     async def fail():
-        async with database.write() as connection:
-            await connection.execute(update(COUNTERS).values(value=7))
+        async with database.write() as transaction:
+            await transaction.execute(update(COUNTERS).values(value=7))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -190,9 +190,9 @@ async def test_a_caller_who_leaves_at_any_moment_leaves_no_lock_and_no_half_chan
 async def test_a_reader_cannot_write(open_database):
     database = await open_database(TABLES, one_counter)
 
-    async with database.read() as connection:
+    async with database.read() as transaction:
         with pytest.raises(OperationalError, match="readonly"):
-            await connection.execute(update(COUNTERS).values(value=7))
+            await transaction.execute(update(COUNTERS).values(value=7))
 
 
 async def test_the_folder_of_a_database_is_private(open_database, tmp_path):

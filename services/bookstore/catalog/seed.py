@@ -1,9 +1,9 @@
 """The books that a new catalog has."""
 
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from catalog.store import BOOKS
+from kit import Transaction
 
 # id, title, authors, year, price in cents
 SEED = (
@@ -31,8 +31,8 @@ SEED = (
 )
 
 
-async def seed(connection: AsyncConnection) -> None:
+async def seed(transaction: Transaction) -> None:
     """Adds those that are missing; leaves books alone that are there, with whatever price they have by now."""
     fields = ("id", "title", "authors", "year", "price")
     rows = [{**dict(zip(fields, book, strict=True)), "currency": "EUR"} for book in SEED]
-    await connection.execute(insert(BOOKS).on_conflict_do_nothing(), rows)
+    await transaction.execute(insert(BOOKS).on_conflict_do_nothing(), rows)

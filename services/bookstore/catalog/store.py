@@ -40,8 +40,8 @@ class Books:
 
     async def get(self, book_id: int) -> Book:
         """Raises NotFound."""
-        async with self._database.read() as connection:
-            found = (await connection.execute(select(BOOKS).where(BOOKS.c.id == book_id))).mappings().one_or_none()
+        async with self._database.read() as transaction:
+            found = (await transaction.execute(select(BOOKS).where(BOOKS.c.id == book_id))).mappings().one_or_none()
         if found is None:
             raise NotFound("BOOK_NOT_FOUND", f"There is no book {book_id}", {"book_id": str(book_id)})
         return book(found)
@@ -49,8 +49,8 @@ class Books:
     async def page(self, *, after: int, size: int) -> tuple[Book, ...]:
         """At most `size` books by rising id, from the first id above `after` on."""
         query = select(BOOKS).where(BOOKS.c.id > after).order_by(BOOKS.c.id).limit(size)
-        async with self._database.read() as connection:
-            return tuple(book(row) for row in (await connection.execute(query)).mappings())
+        async with self._database.read() as transaction:
+            return tuple(book(row) for row in (await transaction.execute(query)).mappings())
 
 
 def book(row: RowMapping) -> Book:

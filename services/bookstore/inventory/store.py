@@ -6,11 +6,22 @@ What is promised of them (all or nothing, never more than there are, once per ke
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import JSON, CheckConstraint, Column, Integer, MetaData, RowMapping, String, Table, select, update
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Integer,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import Database
+from kit import Database, Transaction
 from kit.errors import AlreadyExists, NotFound, Unmet, Violation
 
 TABLES = MetaData()
@@ -58,8 +69,8 @@ class Copies:
 
     async def stock(self, book_ids: Collection[int] = ()) -> dict[int, Stock]:
         """By rising book id; of all books if none is given. Raises NotFound if one is not known."""
-        async with self._database.read() as connection:
-            found = await stock_of(connection, book_ids)
+        async with self._database.read() as transaction:
+            found = await stock_of(transaction, book_ids)
         if unknown := sorted(set(book_ids) - found.keys()):
             raise NotFound("BOOK_NOT_FOUND", f"There is no book {unknown[0]}", {"book_id": str(unknown[0])})
         return found
@@ -68,35 +79,35 @@ class Copies:
         """The stock after `quantity` more copies came. The book need not be known."""
         row = insert(STOCK).values(book_id=book_id, available=quantity, reserved=0)
         more = row.on_conflict_do_update(set_={"available": STOCK.c.available + quantity})
-        async with self._database.write() as connection:
-            await connection.execute(more)
-            return (await stock_of(connection, [book_id]))[book_id]
+        async with self._database.write() as transaction:
+            await transaction.execute(more)
+            return (await stock_of(transaction, [book_id]))[book_id]
 
     async def reserve(self, key: str, lines: Lines, new_id: str) -> Reservation:
         """Holds all of `lines`, or raises Unmet and holds none.
 
         A `key` that was used gives its reservation as it is now, or raises AlreadyExists if that had other lines.
         """
-        async with self._database.write() as connection:
-            if known := await reservation_where(connection, RESERVATIONS.c.idempotency_key == key):
+        async with self._database.write() as transaction:
+            if known := await reservation_where(transaction, RESERVATIONS.c.idempotency_key == key):
                 return repeated(known, lines)
-            refuse_shortage(lines, await stock_of(connection, lines))
-            await move(connection, lines, to_reserved=1)
+            refuse_shortage(lines, await stock_of(transaction, lines))
+            await move(transaction, lines, to_reserved=1)
             made = Reservation(new_id, lines, held=True)
             row = {"id": made.id, "idempotency_key": key, "lines": sorted(lines.items()), "held": True}
-            await connection.execute(RESERVATIONS.insert(), row)
+            await transaction.execute(RESERVATIONS.insert().values(row))
             return made
 
     async def release(self, reservation_id: str) -> Reservation:
         """Makes the copies available again, the first time; the reservation stays, without them. Raises NotFound."""
-        async with self._database.write() as connection:
-            known = await reservation_where(connection, RESERVATIONS.c.id == reservation_id)
+        async with self._database.write() as transaction:
+            known = await reservation_where(transaction, RESERVATIONS.c.id == reservation_id)
             if known is None:
                 raise NotFound("RESERVATION_NOT_FOUND", "There is no such reservation")
             if known.held:
-                await move(connection, known.lines, to_reserved=-1)
+                await move(transaction, known.lines, to_reserved=-1)
                 released = update(RESERVATIONS).where(RESERVATIONS.c.id == reservation_id).values(held=False)
-                await connection.execute(released)
+                await transaction.execute(released)
             return Reservation(known.id, known.lines, held=False)
 
 
@@ -119,23 +130,22 @@ def refuse_shortage(wanted: Lines, stock: Mapping[int, Stock]) -> None:
         raise Unmet("OUT_OF_STOCK", "There are not enough copies", violations=short)
 
 
-async def stock_of(connection: AsyncConnection, book_ids: Collection[int]) -> dict[int, Stock]:
+async def stock_of(transaction: Transaction, book_ids: Collection[int]) -> dict[int, Stock]:
     query = select(STOCK).order_by(STOCK.c.book_id)
-    rows = await connection.execute(query.where(STOCK.c.book_id.in_(book_ids)) if book_ids else query)
+    rows = await transaction.execute(query.where(STOCK.c.book_id.in_(book_ids)) if book_ids else query)
     return {row["book_id"]: Stock(**row) for row in rows.mappings()}
 
 
-async def move(connection: AsyncConnection, lines: Lines, *, to_reserved: int) -> None:
+async def move(transaction: Transaction, lines: Lines, *, to_reserved: int) -> None:
     """From available to reserved, or back with -1."""
     for book_id, quantity in lines.items():
         moved = quantity * to_reserved
         counts = {"available": STOCK.c.available - moved, "reserved": STOCK.c.reserved + moved}
-        await connection.execute(update(STOCK).where(STOCK.c.book_id == book_id).values(counts))
+        await transaction.execute(update(STOCK).where(STOCK.c.book_id == book_id).values(counts))
 
 
-async def reservation_where(connection: AsyncConnection, condition: object) -> Reservation | None:
-    found = await connection.execute(select(RESERVATIONS).where(condition))  # type: ignore[arg-type]
-    row = found.mappings().one_or_none()
+async def reservation_where(transaction: Transaction, condition: ColumnElement[bool]) -> Reservation | None:
+    row = (await transaction.execute(select(RESERVATIONS).where(condition))).mappings().one_or_none()
     return None if row is None else reservation(row)
 
 

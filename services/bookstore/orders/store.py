@@ -3,9 +3,8 @@
 from datetime import UTC, datetime
 
 from sqlalchemy import JSON, Column, Integer, MetaData, RowMapping, String, Table, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import Database
+from kit import Database, Transaction
 from kit.errors import NotFound
 from orders.model import Line, Money, Order, State
 
@@ -35,31 +34,31 @@ class Orders:
 
     async def get(self, order_id: str) -> Order:
         """Raises NotFound."""
-        async with self._database.read() as connection:
-            row = await one(connection, ORDERS.c.id, order_id)
+        async with self._database.read() as transaction:
+            row = await one(transaction, ORDERS.c.id, order_id)
         if row is None:
             raise NotFound("ORDER_NOT_FOUND", "There is no such order")
         return order(row)
 
     async def placed_with(self, idempotency_key: str) -> Order | None:
-        async with self._database.read() as connection:
-            row = await one(connection, ORDERS.c.idempotency_key, idempotency_key)
+        async with self._database.read() as transaction:
+            row = await one(transaction, ORDERS.c.idempotency_key, idempotency_key)
         return None if row is None else order(row)
 
     async def add(self, new: Order) -> Order:
         """The order that is kept under the idempotency key: `new`, or one that was added before."""
-        async with self._database.write() as connection:
-            row = await one(connection, ORDERS.c.idempotency_key, new.idempotency_key)
+        async with self._database.write() as transaction:
+            row = await one(transaction, ORDERS.c.idempotency_key, new.idempotency_key)
             if row is not None:
                 return order(row)
-            await connection.execute(ORDERS.insert().values(columns(new)))
+            await transaction.execute(ORDERS.insert().values(columns(new)))
             return new
 
     async def cancel(self, order_id: str) -> None:
         """Writes down that the order is cancelled."""
         cancelled = update(ORDERS).where(ORDERS.c.id == order_id).values(state=State.CANCELLED.value)
-        async with self._database.write() as connection:
-            await connection.execute(cancelled)
+        async with self._database.write() as transaction:
+            await transaction.execute(cancelled)
 
     async def page(self, customer_id: str, *, before: int | None, size: int) -> tuple[tuple[Order, ...], int | None]:
         """At most `size` orders, newest first, and what `before` has to be for the next page (None: there is none).
@@ -71,14 +70,14 @@ class Orders:
             query = query.where(ORDERS.c.customer_id == customer_id)
         if before is not None:
             query = query.where(ORDERS.c.number < before)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
+        async with self._database.read() as transaction:
+            rows = (await transaction.execute(query)).mappings().all()
         more = len(rows) > size
         return tuple(order(row) for row in rows[:size]), rows[size - 1]["number"] if more else None
 
 
-async def one(connection: AsyncConnection, column: Column[str], value: str) -> RowMapping | None:
-    return (await connection.execute(select(ORDERS).where(column == value))).mappings().one_or_none()
+async def one(transaction: Transaction, column: Column[str], value: str) -> RowMapping | None:
+    return (await transaction.execute(select(ORDERS).where(column == value))).mappings().one_or_none()
 
 
 def columns(order: Order) -> dict[str, object]:
