@@ -11,6 +11,7 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import Final
 
 from mesh.agent.logfile import last_line, open_log
+from mesh.agent.polling import until
 from mesh.errors import StartError
 
 LAUNCHER: Final = Path(__file__).with_name("launcher.py")
@@ -77,8 +78,10 @@ class Process:
 
     async def _group_ended(self) -> None:
         await self._child.wait()
-        while group_members(self.pid):  # noqa: ASYNC110 (nothing tells when a grandchild ends)
-            await asyncio.sleep(POLL)
+        await until(self._is_alone, every=POLL)
+
+    async def _is_alone(self) -> bool:
+        return not group_members(self.pid)
 
     def _signal_group(self, number: Signals) -> None:
         if self._buried:  # the number may be somebody else's by now

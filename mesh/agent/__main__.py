@@ -1,0 +1,5 @@
+import sys
+
+from mesh.agent.main import main
+
+sys.exit(main())

@@ -1,0 +1,90 @@
+"""The instance's certificate: signed by the control plane, put where Envoy reads it, renewed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from mesh.agent.backoff import Backoff, jittered
+from mesh.agent.envoy import Admin
+from mesh.agent.log import log
+from mesh.agent.polling import until
+from mesh.agent.sds import write_secrets
+from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.errors import MeshError, UnreachableError
+from mesh.model.names import InstanceId
+
+LONGEST_SLEEP: Final = timedelta(minutes=1)
+"""The clock is looked at so often: it goes on while a laptop sleeps, and a timer does not."""
+
+LOADING: Final = timedelta(seconds=10)
+"""Envoy loads a secret within milliseconds of the rename."""
+
+NewKey = Callable[[], Awaitable[tuple[str, bytes]]]
+"""Makes a private key (PEM) and its request (PKCS#10, DER)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    not_after: datetime
+    renew_at: datetime
+
+
+class Certificate:
+    """Owns the secrets of one instance, in `folder`. The key is made anew for every certificate."""
+
+    def __init__(
+        self, stub: "agents_pb2_grpc.AgentServiceAsyncStub", who: InstanceId, folder: Path, new_key: NewKey
+    ) -> None:
+        self._stub = stub
+        self._who = who
+        self._folder = folder
+        self._new_key = new_key
+
+    async def obtain(self) -> Validity:
+        """Has a new key signed and puts it where Envoy reads it. Raises AioRpcError when the control plane does not."""
+        key_pem, csr = await self._new_key()
+        request = agents_pb2.SignCertificateRequest(namespace=self._who.namespace, workload=self._who.workload, csr=csr)
+        signed = await self._stub.SignCertificate(request, timeout=10, wait_for_ready=True)
+        write_secrets(self._folder, chain_pem=signed.chain_pem, key_pem=key_pem, bundle_pem=signed.bundle_pem)
+        validity = Validity(signed.not_after.ToDatetime(UTC), signed.renew_at.ToDatetime(UTC))
+        log("certificate_written", not_after=validity.not_after.isoformat(), renew_at=validity.renew_at.isoformat())
+        return validity
+
+    async def keep_valid(self, current: Validity, admin: Admin) -> None:
+        """Renews it for ever, each time when `renew_at` has come. A control plane that is away is asked again."""
+        backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
+        while True:
+            await _reached(current.renew_at)
+            try:
+                current = await self.obtain()
+            except (grpc.aio.AioRpcError, MeshError) as error:
+                log("certificate_not_renewed", error=error, not_after=current.not_after.isoformat())
+                await asyncio.sleep(jittered(backoff.after(timedelta())).total_seconds())
+                continue
+            backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
+            await _confirm(current, admin)
+
+
+async def _reached(moment: datetime) -> None:
+    while (left := moment - datetime.now(UTC)) > timedelta():  # noqa: ASYNC110 (no timer for a wall clock)
+        await asyncio.sleep(min(left, LONGEST_SLEEP).total_seconds())
+
+
+async def _confirm(current: Validity, admin: Admin) -> None:
+    """Says whether Envoy has loaded it, by its own word."""
+
+    async def loaded() -> bool:
+        return current.not_after in await admin.certificate_expiries()
+
+    try:
+        async with asyncio.timeout(LOADING.total_seconds()):
+            await until(loaded, every=0.1)
+    except (TimeoutError, UnreachableError) as error:
+        log("certificate_not_loaded", error=repr(error))
+    else:
+        log("certificate_loaded", not_after=current.not_after.isoformat())
