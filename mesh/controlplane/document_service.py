@@ -43,6 +43,8 @@ class DocumentService(documents_pb2_grpc.DocumentServiceServicer):
     async def ReplaceFileSet(
         self, request: documents_pb2.ReplaceFileSetRequest, context: Any
     ) -> documents_pb2.ReplaceFileSetResponse:
+        # This is how `proa up` starts: what an earlier one ran has ended with it.
+        await self._registry.forget_detached()
         outcome = await self._registry.replace_file_set(_parsed(request.files))
         _log("file_set_replaced", outcome)
         return documents_pb2.ReplaceFileSetResponse(

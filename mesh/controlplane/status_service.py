@@ -1,7 +1,7 @@
 """`StatusService`: what runs, and what every proxy has been told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any, Final
 
 from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
@@ -31,6 +31,8 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
         sent: status_pb2.WatchInstancesResponse | None = None
         while True:
             registered, told = self._registry.changed.number, self._board.changes.number
+            # Else an instance that has just become healthy would be told before its callers lag behind.
+            await self._compiler.caught_up()
             response = status_pb2.WatchInstancesResponse(instances=self._instances())
             if response != sent:
                 sent = response
@@ -44,9 +46,10 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
         )
 
     def _instances(self) -> list[status_pb2.Instance]:
-        return [self._instance(lease) for _, lease in sorted(self._registry.leases.items())]
+        lagging = frozenset(self._board.lagging())
+        return [self._instance(lease, lagging) for _, lease in sorted(self._registry.leases.items())]
 
-    def _instance(self, lease: Lease) -> status_pb2.Instance:
+    def _instance(self, lease: Lease, lagging: Collection[str]) -> status_pb2.Instance:
         proxy = self._board.proxy(lease.id.node_id)
         return status_pb2.Instance(
             namespace=lease.id.namespace,
@@ -60,7 +63,8 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
             report=wire.report_message(lease.report),
             attached=self._registry.attached(lease.id),
             draining=lease.draining,
-            synced=proxy is not None and proxy.state is ProxyState.SYNCED,
+            synced=proxy is not None and proxy.state is ProxyState.SYNCED and proxy.node_id not in lagging,
+            first_port=next((port.number for port in lease.workload.ports), 0),
         )
 
 

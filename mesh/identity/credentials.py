@@ -8,7 +8,7 @@ import grpc
 
 from mesh.identity.ca import LEAF_LIFETIME, CertificateAuthority
 from mesh.identity.key import new_key
-from mesh.model.names import control_plane_identity
+from mesh.model.names import CONTROL_PLANE_HOST, control_plane_identity
 
 
 def server_credentials(
@@ -40,7 +40,7 @@ class _RenewedLeaf:
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         key = new_key()
         identity = control_plane_identity(self._authority.trust_domain)
-        leaf = self._authority.issue(key.csr, identity, ["localhost"], self._now(), self._lifetime)
+        leaf = self._authority.issue(key.csr, identity, [CONTROL_PLANE_HOST, "localhost"], self._now(), self._lifetime)
         self._renew_at = leaf.renew_at
         return grpc.ssl_server_certificate_configuration(
             [(key.pem.encode(), leaf.chain_pem.encode())], self._authority.bundle_pem.encode()

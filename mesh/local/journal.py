@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from mesh.local.fleet import Agent
+from mesh.local.ready import why_not_healthy
 from mesh.model.names import InstanceId
 
 
@@ -31,7 +32,7 @@ class Journal:
         self._ends[name] = ends
 
     def instances(self, agents: Iterable[Agent], *, quiet: bool) -> None:
-        """Who is ready now and who is not. While a mesh starts, `quiet` leaves out what is only to be expected."""
+        """Who is healthy and who is not. While a mesh starts, `quiet` leaves out what is only to be expected."""
         agents = tuple(agents)
         for agent in agents:
             self.ended(f"the agent of {agent.name}", agent.child.ends, agent.child.last_line)
@@ -40,15 +41,16 @@ class Journal:
                 self._look_at(agent, quiet)
         for gone in sorted(self._states.keys() - {agent.id for agent in agents}):
             del self._states[gone]
-            self._audience.note(f"{gone.namespace}/{gone.instance} has ended")
+            self._audience.note(f"{gone.namespace}/{gone.instance}: it has ended")
 
     def _look_at(self, agent: Agent, quiet: bool) -> None:
-        state = agent.why_not_ready
-        if quiet and state:
+        # Not whether it is in sync: configuration is on its way at every change, and there in an instant.
+        why = why_not_healthy(agent.current, agent.child.pid)
+        if quiet and why:
             return
-        if not quiet and state != self._states.get(agent.id):
-            self._audience.note(f"{agent.name} is {f'not ready: {state}' if state else 'ready'}")
-        self._states[agent.id] = state
+        if not quiet and why != self._states.get(agent.id):
+            self._audience.note(f"{agent.name}: {why or 'it is healthy'}")
+        self._states[agent.id] = why
 
     def _warn_exposed(self, agent: Agent) -> None:
         exposed = tuple(agent.current.report.exposed) if agent.current else ()

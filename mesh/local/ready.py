@@ -15,6 +15,13 @@ def is_current(instance: Instance | None, agent_pid: int | None) -> bool:
 
 def why_not_ready(instance: Instance | None, agent_pid: int | None) -> str:
     """What the instance waits for; empty when it is healthy and its proxy has its configuration."""
+    if why := why_not_healthy(instance, agent_pid):
+        return why
+    return "" if instance and instance.synced else "its proxy has not acknowledged its configuration"
+
+
+def why_not_healthy(instance: Instance | None, agent_pid: int | None) -> str:
+    """The same, whatever configuration is on its way."""
     if agent_pid is None:
         return "its agent does not run"
     if instance is None or not is_current(instance, agent_pid):
@@ -25,8 +32,6 @@ def why_not_ready(instance: Instance | None, agent_pid: int | None) -> str:
         return instance.report.reason or "its Envoy does not listen"
     if not instance.report.healthy:
         return instance.report.reason or "it was not found healthy"
-    if not instance.synced:
-        return "its proxy has not acknowledged its configuration"
     return ""
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 DEFAULT_NAMESPACE = "default"
 CONTROL_PLANE_NAMESPACE = "proa-system"
 CONTROL_PLANE_ACCOUNT = "control-plane"
+CONTROL_PLANE_HOST = "control-plane.proa"
+"""The host name in the control plane's certificate, which proxies send as SNI."""
 
 OUTBOUND = "outbound"
 """Listener and route configuration of the port that routes by `:authority`."""

@@ -159,6 +159,12 @@ class Registry:
             self._ends[instance] = self._uptime() + (timedelta() if at_once else self.term)
             self.changed.notify()
 
+    async def forget_detached(self) -> None:
+        """Forgets the instances whose agents are not connected, whatever is left of their terms."""
+        for instance in self._ends:
+            self._ends[instance] = self._uptime()
+        await self.expire()
+
     async def expire(self) -> tuple[InstanceId, ...]:
         """Forgets the instances whose term is over, and returns them."""
         return await self._finish(self._forget())

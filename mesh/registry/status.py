@@ -91,7 +91,9 @@ class StreamStatus:
 
     def outdated(self) -> None:
         """Something has changed since the last report; the next one says whether it concerns the proxy."""
-        self._is_outdated = True
+        if not self._is_outdated:
+            self._is_outdated = True
+            self._changed()
 
     def refused(self, words: str) -> None:
         """The proxy has sent a NACK."""
@@ -108,6 +110,7 @@ class _Proxy:
     status: ProxyStatus
     streams: list[StreamStatus] = field(default_factory=list)
     is_forgotten: bool = False
+    lagged: bool = False
 
     def status_at(self, now: datetime) -> ProxyStatus:
         was, newest = self.status, next(reversed(self.streams), None)
@@ -131,7 +134,7 @@ class _Proxy:
 
 
 class StatusBoard:
-    """All proxies that are expected or connected. `changes` is notified whenever what `proxies` returns has changed."""
+    """All proxies that are expected or connected. `changes` is notified when `proxies` or `lagging` would differ."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.changes = Changes()
@@ -201,9 +204,9 @@ class StatusBoard:
 
     def _refresh(self, proxy: _Proxy) -> None:
         self._reports.notify()
-        status = proxy.status_at(self._now())
-        if status != proxy.status:
-            proxy.status = status
+        status, lags = proxy.status_at(self._now()), proxy.lags()
+        if (status, lags) != (proxy.status, proxy.lagged):
+            proxy.status, proxy.lagged = status, lags
             self.changes.notify()
 
     def _drop_if_gone(self, proxy: _Proxy) -> None:

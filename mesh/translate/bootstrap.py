@@ -15,6 +15,7 @@ from mesh.api.envoy.extensions.resource_monitors.downstream_connections.v3 impor
 from mesh.api.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from mesh.api.envoy.type.matcher.v3 import string_pb2
 from mesh.model.names import (
+    CONTROL_PLANE_HOST,
     LOCAL_CLUSTER,
     RUNTIME_LAYER,
     TELEMETRY_CLUSTER,
@@ -31,7 +32,6 @@ from mesh.translate.tls import upstream_tls
 from mesh.translate.wrappers import duration, typed_config
 
 MAX_CONNECTIONS: Final = 4096
-CONTROL_PLANE_NAME: Final = "control-plane.proa"
 
 STATS: Final = (
     "cluster_manager.warming_clusters",
@@ -144,7 +144,7 @@ def control_plane(name: str, instance: Instance, address: Address) -> cluster_pb
                 options(explicit_http_config=options.ExplicitHttpConfig(http2_protocol_options=http2))
             )
         },
-        transport_socket=upstream_tls(CONTROL_PLANE_NAME, [identity.uri], ["h2"]),
+        transport_socket=upstream_tls(CONTROL_PLANE_HOST, [identity.uri], ["h2"]),
     )
 
 

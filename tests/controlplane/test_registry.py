@@ -224,3 +224,15 @@ async def test_a_write_that_fails_changes_nothing(registry, path):
 
     assert registry.state.revision == 0
     assert Key("Workload", "shop", "orders") not in registry.state.applied
+
+
+async def test_a_new_start_forgets_the_instances_of_an_earlier_one_and_no_others(registry, opened):
+    await healthy_instance(registry)
+    again = await opened()
+    other = InstanceId("shop", "orders", "orders-1")
+    await again.attach(other, generation(again), addresses())
+
+    await again.forget_detached()
+
+    assert list(again.leases) == [other]
+    assert again.attached(other)
