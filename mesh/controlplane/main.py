@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     exit_code = 0
     try:
-        asyncio.run(serve(_settings(arguments)))
+        asyncio.run(run(_settings(arguments)))
     except* MeshError as group:
         for error in _each(group):
             print(f"error: {error}", file=sys.stderr)
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code
 
 
-async def serve(settings: Settings) -> None:
-    """Serves the API and xDS until SIGTERM, SIGINT or the end of the lifeline."""
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM, SIGINT or the end of the lifeline."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,13 +72,14 @@ async def serve(settings: Settings) -> None:
         _watch(settings.lifeline, stop)
     registry = await _loaded(settings.state)
     try:
-        await _serve(settings, registry, stop)
+        await serve(settings, registry, stop)
     finally:
         await registry.close()
     log.info("stopped")
 
 
-async def _serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> None:
+    """Serves the API and xDS from `registry` until `stop` is set."""
     cache, board = Cache(), StatusBoard(_now)
     compiler = Compiler(registry, cache, board)
 

@@ -1,16 +1,34 @@
-"""A registry on a real state file, with clocks that a test moves."""
+"""A registry on a real state file with clocks that a test moves, and a control plane that serves it."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
+from mesh.api.proa.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    documents_pb2,
+    documents_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
+    workloads_pb2_grpc,
+)
+from mesh.controlplane import wire
+from mesh.controlplane.main import Settings, serve
+from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.store import Store
-from tests.unit.registry.builders import NOON
+from tests.unit.registry.builders import NOON, addresses
+
+SECONDS = 10
 
 
 @dataclass
@@ -60,3 +78,126 @@ async def opened(path: Path, clock: Clock) -> AsyncIterator[Open]:
 @pytest.fixture
 async def registry(opened: Open) -> Registry:
     return await opened()
+
+
+class Client:
+    """The API over a channel, and short words for what most tests say."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.documents: Any = documents_pb2_grpc.DocumentServiceStub(channel)
+        self.workloads: Any = workloads_pb2_grpc.WorkloadServiceStub(channel)
+        self.agents: Any = agents_pb2_grpc.AgentServiceStub(channel)
+        self.status: Any = status_pb2_grpc.StatusServiceStub(channel)
+
+    async def apply(self, *texts: str) -> documents_pb2.ApplyDocumentsResponse:
+        return await self.documents.ApplyDocuments(documents_pb2.ApplyDocumentsRequest(files=files(*texts)))
+
+    async def start_with(self, *texts: str) -> documents_pb2.ReplaceFileSetResponse:
+        return await self.documents.ReplaceFileSet(documents_pb2.ReplaceFileSetRequest(files=files(*texts)))
+
+    async def plan(self, workload: str = "orders") -> agents_pb2.LaunchPlan:
+        request = agents_pb2.GetLaunchPlanRequest(namespace="shop", workload=workload)
+        return (await self.agents.GetLaunchPlan(request)).plan
+
+    async def instances(
+        self, until: Callable[[dict[str, status_pb2.Instance]], bool] = lambda _: True
+    ) -> dict[str, status_pb2.Instance]:
+        """All instances by name, as soon as `until` holds for them."""
+        async with asyncio.timeout(SECONDS):
+            async for response in self.status.WatchInstances(status_pb2.WatchInstancesRequest()):
+                found = {instance.instance: instance for instance in response.instances}
+                if until(found):
+                    return found
+        raise AssertionError("the stream ended")
+
+    @asynccontextmanager
+    async def attached(self, instance: str = "orders-0", **hello: Any) -> AsyncIterator["Agent"]:
+        """An agent that has said hello and been answered."""
+        call = self.agents.Attach()
+        await call.write(agents_pb2.AttachRequest(hello=await self.hello(instance, **hello)))
+        response = await call.read()
+        assert isinstance(response, agents_pb2.AttachResponse), await call.code()
+        try:
+            yield Agent(call, response.attached)
+        finally:
+            call.cancel()
+
+    async def hello(
+        self, instance: str = "orders-0", generation: str = "", base_port: int = 20_000
+    ) -> agents_pb2.Hello:
+        workload = instance.rpartition("-")[0]
+        return agents_pb2.Hello(
+            namespace="shop",
+            workload=workload,
+            instance=instance,
+            generation=generation or (await self.plan(workload)).generation,
+            addresses=wire.addresses_message(addresses(base_port)),
+        )
+
+
+@dataclass
+class Agent:
+    call: Any
+    attached: agents_pb2.Attached
+
+    async def report(self, healthy: bool = True, agent_pid: int = 7) -> None:
+        report = agents_pb2.InstanceReport(healthy=healthy, agent_pid=agent_pid)
+        await self.call.write(agents_pb2.AttachRequest(report=report))
+
+    async def drain(self) -> None:
+        await self.call.write(agents_pb2.AttachRequest(drain=agents_pb2.Drain()))
+
+    async def drained(self) -> None:
+        async with asyncio.timeout(SECONDS):
+            response = await self.call.read()
+        assert response.WhichOneof("event") == "drained"
+
+
+def files(*texts: str) -> list[documents_pb2.SourceFile]:
+    return [documents_pb2.SourceFile(path=f"{n}.yaml", text=text, folder="/srv") for n, text in enumerate(texts)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Plane:
+    """A control plane in this process. Its state is `registry`, its certificates are really valid now."""
+
+    client: Client
+    registry: Registry
+    settings: Settings
+
+
+@pytest.fixture
+async def plane(opened: Open, tmp_path: Path) -> AsyncIterator[Plane]:
+    registry, stop = await opened(), asyncio.Event()
+    settings = Settings(tmp_path, tmp_path / "run" / "api.sock", Address("127.0.0.1", free_port()))
+    serving = asyncio.create_task(serve(settings, registry, stop))
+    async with connected(settings.api) as client:
+        yield Plane(client, registry, settings)
+    stop.set()
+    await serving
+
+
+@pytest.fixture
+def client(plane: Plane) -> Client:
+    return plane.client
+
+
+@asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[Client]:
+    """A client of a control plane that may still be starting."""
+    options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
+    async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
+        async with asyncio.timeout(SECONDS):
+            await channel.channel_ready()
+        yield Client(channel)
+
+
+def today() -> datetime:
+    return datetime.now(UTC)
