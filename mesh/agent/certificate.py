@@ -49,7 +49,7 @@ class Certificate:
         """Has a new key signed and puts it where Envoy reads it. Raises AioRpcError when the control plane does not."""
         key_pem, csr = await self._new_key()
         request = agents_pb2.SignCertificateRequest(namespace=self._who.namespace, workload=self._who.workload, csr=csr)
-        signed = await self._stub.SignCertificate(request, timeout=10, wait_for_ready=True)
+        signed = await self._stub.SignCertificate(request, timeout=5, wait_for_ready=True)
         write_secrets(self._folder, chain_pem=signed.chain_pem, key_pem=key_pem, bundle_pem=signed.bundle_pem)
         validity = Validity(signed.not_after.ToDatetime(UTC), signed.renew_at.ToDatetime(UTC))
         log("certificate_written", not_after=validity.not_after.isoformat(), renew_at=validity.renew_at.isoformat())

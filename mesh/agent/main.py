@@ -66,6 +66,7 @@ async def _run(options: Options) -> None:
     envoy = find()
     folders.make()
     folders.claim()
+    log("agent_started", instance=folders.id.node_id, server=options.server, envoy=envoy.version)
     async with connect(options.server) as channel:
         stub: agents_pb2_grpc.AgentServiceAsyncStub = agents_pb2_grpc.AgentServiceStub(channel)
         certificate = Certificate(stub, folders.id, folders.secrets, made_apart)
@@ -84,7 +85,7 @@ async def _prepare(
     request = agents_pb2.GetLaunchPlanRequest(namespace=who.namespace, workload=who.workload)
     async with asyncio.TaskGroup() as tasks:
         validity = tasks.create_task(answered(who.node_id, certificate.obtain))
-        answer = await answered(who.node_id, lambda: stub.GetLaunchPlan(request, timeout=10, wait_for_ready=True))
+        answer = await answered(who.node_id, lambda: stub.GetLaunchPlan(request, timeout=5, wait_for_ready=True))
         plan = plan_from(answer.plan)
         addresses = await asyncio.to_thread(_allocate, folders, plan)
     return plan, addresses, validity.result()

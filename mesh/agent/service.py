@@ -20,6 +20,7 @@ from mesh.agent.log import log
 from mesh.agent.plan import Plan
 from mesh.agent.process import Process, start
 from mesh.errors import StartError
+from mesh.model.workload import HealthType
 
 QUICK: Final = 0.1
 """Seconds between two checks while the service starts: nobody should wait for a whole interval."""
@@ -27,6 +28,9 @@ QUICK_FOR: Final = 30.0
 
 STARTING: Final = 1.0
 """For so many seconds a failed check is no news, and why the service ended before is worth more."""
+
+SETTLING: Final = 0.5
+"""Seconds that a service without a check must run to be healthy: one that exits at once is not."""
 
 LOOK: Final = 5.0
 """Seconds between two looks at where the service listens."""
@@ -130,6 +134,7 @@ class Service:
         health = self._plan.health
         judgement = Judgement(health.healthy_after, health.unhealthy_after)
         started = time.monotonic()
+        await asyncio.sleep(SETTLING if health.type is HealthType.NONE else 0)
         async with checking(health, self._app[0] if self._app else 0) as check:
             while True:
                 why = await check()

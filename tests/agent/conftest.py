@@ -59,6 +59,7 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
     def __init__(self, address: str) -> None:
         self.address = address
         self.plan = agents_pb2.LaunchPlan()
+        self.knows_workload = True
         self.lifetime = timedelta(hours=1)
         self.renew_after = timedelta(minutes=30)
         self.hellos: list[agents_pb2.Hello] = []
@@ -83,7 +84,7 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
         await self._server.stop(grace=None)
 
     async def GetLaunchPlan(self, request: agents_pb2.GetLaunchPlanRequest, context: Any) -> Any:
-        if request.workload != "orders":
+        if not self.knows_workload:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no workload {request.workload}")
         return agents_pb2.GetLaunchPlanResponse(plan=self.plan)
 
