@@ -1,0 +1,96 @@
+"""A proxy for tests: a delta xDS client over mutual TLS that acknowledges what it gets, or leaves that to the test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.service.discovery.v3 import discovery_pb2
+from mesh.api.proa.v1 import agents_pb2
+from mesh.identity.key import new_key
+from mesh.model.topology import Address
+from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER
+
+METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+SECONDS = 10
+
+
+@dataclass
+class Proxy:
+    """`has` holds the versions of its resources by type, and with `acknowledges` off nothing is answered."""
+
+    call: Any
+    acknowledges: bool = True
+    has: dict[str, dict[str, str]] = field(default_factory=dict)
+    responses: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def subscribe(self, type_url: str, *names: str, node: str = "", **more: Any) -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names, **more)
+        if node:
+            request.node.CopyFrom(base_pb2.Node(id=node))
+        await self.call.write(request)
+
+    async def run(self) -> None:
+        async for response in self.call:
+            held = self.has.setdefault(response.type_url, {})
+            held.update({resource.name: resource.version for resource in response.resources})
+            for name in response.removed_resources:
+                held.pop(name, None)
+            self.responses += 1
+            self.changed.set()
+            if self.acknowledges:
+                ack = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+                await self.call.write(ack)
+
+    async def until(self, *names: str) -> None:
+        """Until it has resources of these names."""
+        async with asyncio.timeout(SECONDS):
+            while not {*names} <= {name for held in self.has.values() for name in held}:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+async def credentials(agents: Any, workload: str) -> grpc.ChannelCredentials:
+    """What the control plane signs for a workload."""
+    key = new_key()
+    request = agents_pb2.SignCertificateRequest(namespace="shop", workload=workload, csr=key.csr)
+    signed = await agents.SignCertificate(request)
+    return grpc.ssl_channel_credentials(signed.bundle_pem.encode(), key.pem.encode(), signed.chain_pem.encode())
+
+
+@asynccontextmanager
+async def proxy(
+    xds: Address,
+    node: str,
+    trusted: grpc.ChannelCredentials,
+    *endpoints: str,
+    asks: Iterable[str] = (CLUSTER, ENDPOINT, LISTENER),
+    held: Mapping[str, Mapping[str, str]] | None = None,
+) -> AsyncIterator[Proxy]:
+    """A proxy that has asked for everything it should have, and for `endpoints`; `held` is what it brings along.
+
+    One that will be refused `asks` once: whether it hears the reason when it says more is a matter of luck.
+    """
+    options = [("grpc.ssl_target_name_override", "localhost")]
+    async with grpc.aio.secure_channel(str(xds), trusted, options=options) as channel:
+        method = channel.stream_stream(
+            METHOD,
+            request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+            response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+        )
+        it = Proxy(method(wait_for_ready=True))
+        for type_url in asks:
+            it.has[type_url] = dict((held or {}).get(type_url, {}))
+            names = endpoints if type_url == ENDPOINT else ()
+            await it.subscribe(type_url, *names, node=node, initial_resource_versions=it.has[type_url])
+        reading = asyncio.create_task(it.run())
+        try:
+            yield it
+        finally:
+            it.call.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

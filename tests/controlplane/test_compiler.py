@@ -1,0 +1,226 @@
+"""What the compiler publishes, what it does not make again, and what one mistake costs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mesh.api.envoy.config.endpoint.v3 import endpoint_pb2
+from mesh.controlplane.compiler import Compiler
+from mesh.controlplane.memo import Memo
+from mesh.model.names import InstanceId
+from mesh.model.topology import Address
+from mesh.model.workload import NOWHERE, Locality
+from mesh.registry.leases import Report
+from mesh.registry.registry import Registry
+from mesh.registry.status import StatusBoard
+from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER
+from mesh.xds.cache import Cache
+from mesh.xds.stream import State
+from tests.unit.registry.builders import NOON, addresses, call, policy, workload
+
+ORDERS, INVENTORY, CATALOG = (InstanceId("shop", name, f"{name}-0") for name in ("orders", "inventory", "catalog"))
+HEALTHY = Report(healthy=True, agent_pid=7)
+
+
+class Mesh:
+    """A registry, and what its compiler publishes."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.cache = Cache()
+        self.board = StatusBoard(lambda: NOON)
+        self.compiler = Compiler(registry, self.cache, self.board)
+
+    async def attach(self, instance: InstanceId, base_port: int = 20_000, **changes: Any) -> None:
+        """A healthy instance; `changes` are to its addresses."""
+        generation = {one.workload.name: one.generation for one in self.registry.workloads}[instance.workload]
+        await self.registry.attach(instance, generation, replace(addresses(base_port), **changes))
+        await self.registry.report(instance, HEALTHY)
+
+    def state(self, instance: InstanceId, near: Locality = NOWHERE) -> State:
+        state = self.cache.state(instance.node_id, near)
+        assert state is not None
+        return state
+
+    def endpoints(self, cluster: str, near: Locality = NOWHERE) -> list[tuple[int, int]]:
+        """Port and health of each endpoint, as callers in `near` are told."""
+        assignment = endpoint_pb2.ClusterLoadAssignment.FromString(self.state(ORDERS, near)[ENDPOINT][cluster].value)
+        return [
+            (one.endpoint.address.socket_address.port_value, one.health_status)
+            for locality in assignment.endpoints
+            for one in locality.lb_endpoints
+        ]
+
+
+@pytest.fixture
+async def shop(registry: Registry) -> Mesh:
+    """Orders calls inventory; both are attached."""
+    mesh = Mesh(registry)
+    await registry.apply(call(workload("orders", "upstreams: [{service: inventory}]"), workload("inventory")))
+    await mesh.attach(ORDERS)
+    await mesh.attach(INVENTORY, 21_000)
+    mesh.compiler.compile()
+    return mesh
+
+
+@pytest.fixture
+async def running(shop: Mesh) -> AsyncIterator[Mesh]:
+    task = asyncio.create_task(shop.compiler.run())
+    yield shop
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_proxy_gets_clusters_for_its_upstreams_and_listeners_for_its_addresses(shop):
+    state = shop.state(ORDERS)
+
+    assert [*state[CLUSTER]] == ["app/50051", "shop/inventory/50051"]
+    assert [*state[LISTENER]] == ["inbound/50051", "outbound", "upstream/shop/inventory/50051"]
+    assert shop.compiler.problems == {}
+
+
+async def test_every_target_has_endpoints_or_an_empty_assignment(shop):
+    await shop.registry.apply(call(workload("web", "version: v7")))
+    shop.compiler.compile()
+
+    assert shop.endpoints("shop/inventory/50051") == [(21_000, 1)]
+    assert shop.endpoints("shop/web/50051") == []
+    assert shop.endpoints("shop/web/50051/v7") == []
+
+
+async def test_an_unhealthy_instance_stays_listed_and_a_draining_one_goes(shop):
+    await shop.registry.report(INVENTORY, Report(healthy=False, agent_pid=7))
+    shop.compiler.compile()
+    assert shop.endpoints("shop/inventory/50051") == [(21_000, 2)]
+
+    await shop.registry.drain(INVENTORY)
+    shop.compiler.compile()
+    assert shop.endpoints("shop/inventory/50051") == []
+
+
+async def test_each_locality_has_its_own_view_of_the_endpoints(shop):
+    zone = Locality("r1", "z1")
+    await shop.registry.apply(call(workload("catalog", "locality: {region: r1, zone: z1}")))
+    await shop.attach(CATALOG, 22_000)
+    shop.compiler.compile()
+
+    assert shop.endpoints("shop/catalog/50051") == [(22_000, 1)]
+    assert shop.endpoints("shop/catalog/50051", near=zone) == [(22_000, 1)]
+    assert shop.endpoints("shop/inventory/50051", near=zone) == [(21_000, 1)]
+
+
+async def test_what_does_not_concern_a_proxy_does_not_wake_it(shop):
+    woken: list[str] = []
+    with shop.cache.watch(ORDERS.node_id, NOWHERE, lambda: woken.append("orders")):
+        await shop.registry.apply(call(workload("orders", "upstreams: [{service: inventory}], replicas: 3")))
+        await shop.registry.report(ORDERS, Report(healthy=True, agent_pid=7, pid=9))
+        shop.compiler.compile()
+        assert woken == []
+
+        await shop.registry.apply(call(policy("retry", "inventory")))
+        shop.compiler.compile()
+        assert woken == ["orders"]
+
+
+async def test_a_restarted_control_plane_publishes_the_same_before_any_agent_is_back(shop, opened):
+    before = shop.state(ORDERS)
+
+    again = Mesh(await opened())
+    again.compiler.compile()
+
+    assert again.state(ORDERS) == before
+
+
+async def test_an_instance_keeps_the_shape_it_was_started_with(shop):
+    await shop.registry.apply(call(workload("orders", "upstreams: [{service: catalog}]"), workload("catalog")))
+    shop.compiler.compile()
+
+    assert "shop/inventory/50051" in shop.state(ORDERS)[CLUSTER]
+
+
+async def test_an_instance_that_is_forgotten_is_withdrawn(shop, clock):
+    shop.registry.detach(INVENTORY)
+    clock.advance(10)
+    await shop.registry.expire()
+    shop.compiler.compile()
+
+    assert shop.cache.state(INVENTORY.node_id, NOWHERE) is None
+    assert [proxy.node_id for proxy in shop.board.proxies()] == [ORDERS.node_id]
+    assert shop.endpoints("shop/inventory/50051") == []
+
+
+def two_names_for_one_port(ports: str) -> str:
+    return workload("inventory").replace("port: 50051", f"ports: [{ports}]")
+
+
+async def test_one_bad_instance_keeps_what_it_had_and_spoils_no_other(registry, caplog):
+    """Orders names two ports of inventory that become one: two listeners would have the same name."""
+    mesh = Mesh(registry)
+    await registry.apply(
+        call(
+            workload("orders", "upstreams: [{service: inventory}, {service: inventory, port: 2}]"),
+            two_names_for_one_port("{name: a, port: 1}, {name: b, port: 2}"),
+            workload("catalog"),
+        )
+    )
+    await mesh.attach(ORDERS, upstreams={"inventory": Address("127.0.0.1", 1), "inventory:2": Address("127.0.0.1", 2)})
+    await mesh.attach(CATALOG, 22_000)
+    mesh.compiler.compile()
+    before = mesh.state(ORDERS)
+    assert mesh.compiler.problems == {}
+
+    await registry.apply(call(two_names_for_one_port("{name: b, port: 2}"), policy("retry", "catalog")))
+    with caplog.at_level(logging.ERROR):
+        mesh.compiler.compile()
+        mesh.compiler.compile()
+
+    assert {**mesh.state(ORDERS), ENDPOINT: None} == {**before, ENDPOINT: None}
+    assert "two resources of one type" in mesh.compiler.problems[ORDERS.node_id]
+    assert len(caplog.records) == 1
+    assert CATALOG.node_id not in mesh.compiler.problems
+
+    await registry.apply(call(two_names_for_one_port("{name: a, port: 1}, {name: b, port: 2}")))
+    mesh.compiler.compile()
+    assert mesh.compiler.problems == {}
+
+
+async def test_a_single_change_is_published_at_once_and_a_burst_together(running):
+    passes = running.compiler._passes
+    await running.compiler.caught_up()
+    before = passes.number
+
+    for n in range(20):
+        await running.registry.apply(call(policy(f"p{n}", "inventory")))
+    await running.compiler.caught_up()
+
+    assert 1 <= passes.number - before < 20
+
+
+async def test_catching_up_waits_for_what_has_changed_before(running):
+    await running.registry.drain(INVENTORY)
+    await running.compiler.caught_up()
+
+    assert running.endpoints("shop/inventory/50051") == []
+
+
+def test_a_memo_makes_each_thing_once_as_long_as_it_is_used():
+    made: list[int] = []
+
+    def make(key: int) -> int:
+        made.append(key)
+        return 10 * key
+
+    memo = Memo(make)
+    assert [memo.get(1), memo.get(1), memo.get(2)] == [10, 10, 20]
+    memo.end_pass()
+    assert memo.get(1) == 10
+    assert made == [1, 2]
+
+    memo.end_pass()
+    assert (memo.get(2), made) == (20, [1, 2, 2])
