@@ -90,7 +90,7 @@ def held(state: State) -> Iterator[None]:
             _make(state.folder / name)
         _forget(state)
         _make(state.run)
-        (state.run / "state").write_text(f"{state.folder}\n")
+        write_private(state.run / "state", f"{state.folder}\n")
         try:
             yield
         finally:

@@ -1,0 +1,65 @@
+"""Meshes for tests: one that all share who only look, and own ones for those who break things."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.mesh.running import BOOKSTORE, RunningMesh, documents, start, wait_until_ready
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    """The bookstore, running. For tests that leave it as it is."""
+    mesh = start(tmp_path_factory.mktemp("shared") / "state", BOOKSTORE)
+    try:
+        wait_until_ready(mesh)
+        yield mesh
+    finally:
+        mesh.end()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., RunningMesh]]:
+    """`launch(files, ...)` is `proa up` in a state folder of the test; whatever was started ends with the test."""
+    meshes: list[RunningMesh] = []
+
+    def launched(*files: Path | str, state: str = "state", ready: bool = True, **options: Any) -> RunningMesh:
+        mesh = start(tmp_path / state, *files, **options)
+        meshes.append(mesh)
+        if ready:
+            wait_until_ready(mesh)
+        return mesh
+
+    yield launched
+    for mesh in reversed(meshes):
+        mesh.end()
+
+
+@pytest.fixture
+def mesh(launch: Callable[..., RunningMesh]) -> RunningMesh:
+    """The bookstore, running, to do anything to."""
+    return launch(BOOKSTORE)
+
+
+@pytest.fixture
+def bookstore(tmp_path: Path) -> Callable[..., Path]:
+    """`bookstore(inventory={"env": {...}})` is a mesh file of its own: the bookstore's, with other fields in a spec.
+
+    A mapping is merged into the one that is there, anything else takes its place.
+    """
+
+    def changed(**specs: dict[str, Any]) -> Path:
+        written = list(yaml.safe_load_all(BOOKSTORE.read_text()))
+        for document in written:
+            spec = document["spec"]
+            spec["workingDirectory"] = str(BOOKSTORE.parent)
+            for field, value in specs.get(document["metadata"]["name"], {}).items():
+                spec[field] = {**spec[field], **value} if isinstance(value, dict) else value
+        path = tmp_path / "mesh.yaml"
+        path.write_text(documents(*written))
+        return path
+
+    return changed
