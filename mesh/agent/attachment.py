@@ -41,11 +41,14 @@ class Attachment:
     async def run(self) -> None:
         """Until it is cancelled."""
         backoff = reconnects()
+        said = ""
         while True:
             started = time.monotonic()
             why = await self._stream()
             lived = timedelta(seconds=time.monotonic() - started)
-            log("detached", why=why)
+            if why != said:  # once for a control plane that is away, not once a second
+                log("detached", why=why)
+            said = why
             await asyncio.sleep(jittered(backoff.after(lived)).total_seconds())
 
     def report(self, report: agents_pb2.InstanceReport) -> None:

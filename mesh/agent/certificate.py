@@ -62,7 +62,7 @@ class Certificate:
             await _reached(current.renew_at)
             try:
                 current = await self.obtain()
-            except (grpc.aio.AioRpcError, MeshError) as error:
+            except (grpc.aio.AioRpcError, MeshError, OSError) as error:
                 log("certificate_not_renewed", error=error, not_after=current.not_after.isoformat())
                 await asyncio.sleep(jittered(backoff.after(timedelta())).total_seconds())
                 continue

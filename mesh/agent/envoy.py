@@ -116,9 +116,6 @@ class Admin:
         """How many connections callers have to the workload; 0 as long as there was none."""
         return await self._statistic(INBOUND_CONNECTIONS)
 
-    async def version(self) -> str:
-        return version_in((await self._json("/server_info"))["version"])
-
     async def certificate_expiries(self) -> frozenset[datetime]:
         """When the leaf certificates end that are in use."""
         certificates = (await self._json("/certs")).get("certificates", ())

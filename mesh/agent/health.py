@@ -23,7 +23,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the user's environment has no business on loopback
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 300),
 )
 
 

@@ -60,6 +60,8 @@ class Process:
 
     async def stop(self, grace: timedelta) -> int:
         """SIGTERM to the process group, SIGKILL to what is left of it after `grace`; its `status`."""
+        if self._buried:
+            return await self._child.wait()
         self._stopping = True
         self._signal_group(SIGTERM)
         with suppress(TimeoutError):

@@ -110,14 +110,18 @@ class Service:
         return lived
 
     async def _start(self) -> Process:
-        launch = self._prepare()
-        process = await start(launch.argv, cwd=launch.cwd, env=launch.env, log=self._output, guard=True)
+        try:
+            launch = self._prepare()
+            process = await start(launch.argv, cwd=launch.cwd, env=launch.env, log=self._output, guard=True)
+        except OSError as error:
+            raise StartError(self._plan.where, f"the service cannot be started ({error})", "Correct that") from error
         log("service_started", pid=process.pid, command=shlex.join(launch.argv))
         self._set(pid=process.pid, restarts=self._starts)
         self._starts += 1
         return process
 
     def _ended(self, process: Process, how: str) -> None:
+        self._process = None
         log("service_ended", pid=process.pid, how=how)
         why = StartError(self._plan.where, f"the service {how}", f"Its output is in {self._output}")
         self._set(pid=0, healthy=False, exposed=(), reason=str(why))

@@ -105,10 +105,14 @@ class Sidecar:
             watch = tasks.create_task(self._until_it_listens())
             status = await process.wait()
             watch.cancel()
+        self._process = None
         lived = timedelta(seconds=time.monotonic() - started)
         how = describe(status, lived, process.last_line)
         log("envoy_ended", pid=process.pid, how=how)
-        self._set(pid=0, ready=False, reason=f"its Envoy {how}. Look into {self._folders.envoy_log}")
+        listened = self.state.ready
+        self._set(pid=0, ready=False, reason=f"its Envoy {how}. {self._look}")
+        if not listened:
+            self._check_stolen(self._ports)
         return lived
 
     async def _until_it_listens(self) -> None:
@@ -125,16 +129,15 @@ class Sidecar:
                 self._set(reason="its Envoy waits for its configuration")
             await asyncio.sleep(POLL if now - started < SLOW else SLOW_POLL)
         log("envoy_listens", after=f"{time.monotonic() - started:.2f}s", missing=sorted(missing))
-        self._set(ready=True, reason="", version=await self.admin.version())
+        self._set(ready=True, reason="")
         self._listened.set()
 
     async def _missing(self) -> AbstractSet[int] | None:
         """Ports on which Envoy should listen and does not; None while it has no configuration."""
-        at = self._addresses
         try:
             if not await self.admin.is_live() or not await self.admin.workers_started():
                 return None
-            return {*at.inbound.values(), at.outbound, *at.upstreams.values()} - await self.admin.listeners()
+            return self._ports - await self.admin.listeners()
         except UnreachableError:
             return None
 
@@ -156,8 +159,13 @@ class Sidecar:
                 raise StartError(
                     host_port(port),
                     f"{who or 'another program'} took this port before Envoy could listen on it",
-                    "Nothing: the agent starts again with another one",
+                    "The agent is started again, and takes another one",
                 )
+
+    @property
+    def _ports(self) -> AbstractSet[int]:
+        at = self._addresses
+        return {*at.inbound.values(), at.outbound, *at.upstreams.values()}
 
     @property
     def _look(self) -> str:

@@ -62,6 +62,7 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
         self.knows_workload = True
         self.lifetime = timedelta(hours=1)
         self.renew_after = timedelta(minutes=30)
+        self.on_hello: Callable[[agents_pb2.Hello], object] = lambda _: None
         self.hellos: list[agents_pb2.Hello] = []
         self.reports: list[agents_pb2.InstanceReport] = []
         self.events: list[str] = []
@@ -102,6 +103,7 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
             match request.WhichOneof("event"):
                 case "hello":
                     self.hellos.append(request.hello)
+                    self.on_hello(request.hello)
                     bootstrap = json.dumps(static_bootstrap(request.hello.addresses))
                     attached = agents_pb2.Attached(node_id="shop/orders/orders-0", bootstrap=bootstrap)
                     yield agents_pb2.AttachResponse(attached=attached)

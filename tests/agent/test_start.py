@@ -241,3 +241,20 @@ async def test_an_instance_has_one_agent(control_plane: Any, start_agent: Any, e
     assert await second.process.wait() == 1
     assert 'refused why="shop/orders/orders-0: another agent runs this instance.' in second.logged
     assert control_plane.report.healthy
+
+
+async def test_a_port_that_is_stolen_before_envoy_listens_makes_the_agent_start_again_with_another(
+    control_plane: Any, start_agent: Any, eventually: Eventually
+) -> None:
+    thieves: list[socket.socket] = []
+    control_plane.on_hello = lambda hello: thieves.append(
+        socket.create_server(("127.0.0.1", int(hello.addresses.inbound[50051].rpartition(":")[2])))
+    )
+
+    agent = await start_agent("sleep", "600")
+
+    assert await agent.process.wait() == 1
+    for thief in thieves:
+        thief.close()
+    assert "took this port before Envoy could listen on it" in agent.logged
+    assert "Traceback" not in agent.logged
