@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final
 
 from mesh.controlplane.memo import Memo
+from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import Instance, Shape, shape_of
 from mesh.model.topology import Endpoint, Topology
@@ -35,8 +36,19 @@ log = logging.getLogger(__name__)
 class _Made:
     """What the last snapshot of an instance was made from."""
 
+    documents: Documents
+    lease: Lease
     shared: Resources
     instance: Instance
+
+    def holds_for(self, lease: Lease, documents: Documents) -> bool:
+        """Whether nothing was written meanwhile and the lease says the same but for its health. Compares no content."""
+        return (
+            self.documents is documents
+            and self.lease.workload is lease.workload
+            and self.lease.addresses is lease.addresses
+            and self.lease.identity is lease.identity
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ class Compiler:
         self._published: dict[Locality, dict[str, Resource]] = {}
         self._expected: dict[InstanceId, Identity] = {}
         self._made: dict[InstanceId, _Made] = {}
+        self._documents: Documents | None = None
         self._compiled = -1
         self._passes = Changes()
 
@@ -125,22 +138,26 @@ class Compiler:
 
         for lease in self._registry.leases.values():
             self._expect(lease)
-            with self._sparing_others(lease.id.node_id, problems):
-                self._publish(lease, shared(shape_of(lease.workload, topology)), topology)
-        self._shared.end_pass()
+            made = self._made.get(lease.id)
+            if made is None or not made.holds_for(lease, documents):
+                with self._sparing_others(lease.id.node_id, problems):
+                    resources = shared(shape_of(lease.workload, topology))
+                    self._publish(_Made(documents, lease, resources, instance_of(lease, topology)))
+        if documents is not self._documents:
+            self._documents = documents
+            self._shared.end_pass()
 
     def _expect(self, lease: Lease) -> None:
         if self._expected.get(lease.id) != lease.identity:
             self._expected[lease.id] = lease.identity
             self._board.expect(lease.id.node_id, lease.identity.uri)
 
-    def _publish(self, lease: Lease, shared: Resources, topology: Topology) -> None:
-        instance = instance_of(lease, topology)
-        before = self._made.get(lease.id)
-        if before and before.shared is shared and before.instance == instance:
-            return
-        self._cache.publish(lease.id.node_id, seal(shared, instance_resources(instance)))
-        self._made[lease.id] = _Made(shared, instance)
+    def _publish(self, new: _Made) -> None:
+        before = self._made.get(new.lease.id)
+        if before is None or before.shared is not new.shared or before.instance != new.instance:
+            snapshot = seal(new.shared, instance_resources(new.instance))
+            self._cache.publish(new.lease.id.node_id, snapshot)
+        self._made[new.lease.id] = new
 
     @contextmanager
     def _sparing_others(self, name: str, problems: dict[str, str]) -> Iterator[None]:

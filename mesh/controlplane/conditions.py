@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mesh.errors import ConfigError
 from mesh.model.documents import Documents, Mesh, Resource
 from mesh.model.topology import Topology
+from mesh.model.workload import Workload
 from mesh.policy.check import unresolved
 
 
@@ -25,7 +26,8 @@ def conditions_of(resource: Resource, topology: Topology, conflicts: Iterable[Co
     yield Condition("Accepted", not given_way, "Conflicted" if given_way else "Accepted", _sentences(given_way))
     if not isinstance(resource, Mesh):
         missing = unresolved(Documents.of([resource]), topology)
-        yield Condition("ResolvedRefs", not missing, "RefNotFound" if missing else "ResolvedRefs", _sentences(missing))
+        not_found = "BackendNotFound" if isinstance(resource, Workload) else "TargetNotFound"
+        yield Condition("ResolvedRefs", not missing, not_found if missing else "ResolvedRefs", _sentences(missing))
 
 
 def _sentences(errors: Iterable[ConfigError]) -> str:

@@ -28,7 +28,7 @@ from mesh.registry.registry import Registry
 from mesh.registry.store import Store
 from tests.unit.registry.builders import NOON, addresses
 
-SECONDS = 10
+SECONDS = 30
 
 
 @dataclass

@@ -16,7 +16,7 @@ from mesh.model.topology import Address
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-SECONDS = 10
+SECONDS = 30
 
 
 @dataclass

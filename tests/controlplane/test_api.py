@@ -117,7 +117,7 @@ async def test_a_document_says_when_it_gives_way_and_when_its_target_has_gone(cl
 
     await client.start_with(workload("catalog"))
     (_, resolved) = (await listed(client))["older"].conditions
-    assert (resolved.type, resolved.status, resolved.reason) == ("ResolvedRefs", False, "RefNotFound")
+    assert (resolved.type, resolved.status, resolved.reason) == ("ResolvedRefs", False, "TargetNotFound")
     assert "there is no service orders" in resolved.message
 
 
