@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from mesh.agent.addresses import host_port
 from mesh.agent.backoff import restarts
@@ -26,14 +26,14 @@ QUICK: Final = 0.1
 """Seconds between two checks while the service starts: nobody should wait for a whole interval."""
 QUICK_FOR: Final = 30.0
 
-STARTING: Final = 1.0
+STARTING: Final = 3.0
 """For so many seconds a failed check is no news, and why the service ended before is worth more."""
 
 SETTLING: Final = 0.5
 """Seconds that a service without a check must run to be healthy: one that exits at once is not."""
 
-LOOK: Final = 5.0
-"""Seconds between two looks at where the service listens."""
+FIRST_LOOK, LOOK = 1.0, 5.0
+"""Seconds until the first look at where the service listens, if it is not healthy sooner, and between two looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,8 @@ class Service:
         except OSError as error:
             raise StartError(self._plan.where, f"the service cannot be started ({error})", "Correct that") from error
         log("service_started", pid=process.pid, command=shlex.join(launch.argv))
-        self._set(pid=process.pid, restarts=self._starts)
+        reason = self.state.reason if self._starts else "its service is starting"
+        self._set(pid=process.pid, restarts=self._starts, reason=reason)
         self._starts += 1
         return process
 
@@ -126,13 +127,13 @@ class Service:
         why = StartError(self._plan.where, f"the service {how}", f"Its output is in {self._output}")
         self._set(pid=0, healthy=False, exposed=(), reason=str(why))
 
-    async def _watch(self, pid: int | None) -> timedelta:
-        """Never returns. `pid` is None for a service that somebody else starts."""
+    async def _watch(self, pid: int | None) -> NoReturn:
+        """Until it is cancelled. `pid` is None for a service that somebody else starts."""
         healthy = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._check(healthy))
             tasks.create_task(self._look_around(pid, healthy))
-        raise AssertionError("both go on for ever")
+        raise AssertionError("neither ever ends")
 
     async def _check(self, healthy: asyncio.Event) -> None:
         health = self._plan.health
@@ -152,17 +153,17 @@ class Service:
 
     def _judged(self, healthy: bool, why: str, *, is_news: bool) -> None:
         if healthy != self.state.healthy:
-            log("healthy" if healthy else "unhealthy", reason=why)
+            log("healthy") if healthy else log("unhealthy", why=why)
         if healthy:
             self._set(healthy=True, reason="")
-        elif is_news:
+        elif is_news or self.state.healthy:
             elsewhere = missed(self._app, self._listening)
             problem = StartError(self._plan.where, why, elsewhere or f"Its output is in {self._output}")
             self._set(healthy=False, reason=str(problem))
 
     async def _look_around(self, pid: int | None, healthy: asyncio.Event) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(STARTING):
+            async with asyncio.timeout(FIRST_LOOK):
                 await healthy.wait()
         while True:
             look = (lambda: listening(pid)) if pid else (lambda: listening_on(self._app))

@@ -1,6 +1,7 @@
 """Healthy or not, how long to wait, and the words for both."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +9,13 @@ from mesh.agent.backoff import Backoff, jittered, reconnects, restarts
 from mesh.agent.ending import describe
 from mesh.agent.exposure import beyond_loopback
 from mesh.agent.health import Judgement
+from mesh.agent.launch import Launch
+from mesh.agent.plan import plan_from
 from mesh.agent.report import report_of
-from mesh.agent.service import ServiceState, missed
+from mesh.agent.service import Service, ServiceState, missed
 from mesh.agent.sidecar import SidecarState
 from mesh.api.proa.v1 import agents_pb2
+from mesh.errors import StartError
 
 SECOND = timedelta(seconds=1)
 
@@ -115,6 +119,23 @@ def test_only_addresses_beyond_loopback_are_exposed() -> None:
 )
 def test_a_service_that_listens_elsewhere_is_told_where(found: list[str], words: str) -> None:
     assert missed([20001], found) == words
+
+
+def test_a_service_that_was_healthy_is_unhealthy_as_soon_as_it_is_judged_so() -> None:
+    plan = plan_from(agents_pb2.LaunchPlan(health=agents_pb2.HealthPlan(type="none"), where="mesh.yaml:3"))
+    changes: list[bool] = []
+    service = Service(plan, [20001], launch_nothing, Path("out.log"), lambda: changes.append(service.state.healthy))
+
+    service._judged(False, "still starting", is_news=False)
+    service._judged(True, "", is_news=False)
+    service._judged(False, "it answers NOT_SERVING", is_news=False)
+
+    assert changes == [True, False]
+    assert service.state.reason == "mesh.yaml:3: it answers NOT_SERVING. Its output is in out.log"
+
+
+def launch_nothing() -> Launch:
+    raise StartError("mesh.yaml:3", "nothing is started here", "Judge only")
 
 
 SERVICE = ServiceState(pid=1, healthy=True, reason="", restarts=2, exposed=("0.0.0.0:1",))
