@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.agent import process as process_module
 from mesh.agent.process import Process, group_members, start
 from mesh.errors import StartError
 
@@ -150,6 +151,19 @@ async def test_kill_9_of_the_parent_ends_the_program_and_its_children(tmp_path: 
     await parent.wait()
 
     await eventually(lambda: not group_members(group))
+
+
+async def test_without_a_parent_death_signal_every_program_has_a_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "HAS_DEATH_SIGNAL", False)
+    process = await run(tmp_path, "sleep", "600", guard=False)
+    guard, process._guard = process._guard, None
+    assert guard is not None
+
+    os.close(guard)
+
+    assert await process.wait() == -signal.SIGKILL
 
 
 async def test_the_guard_alone_is_enough(tmp_path: Path, eventually: Eventually, running: Running) -> None:
