@@ -28,5 +28,7 @@ class MeshSpec(Spec):
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> Mesh:
         if name != DEFAULT.name:
-            raise ValueError(f"the mesh is named default, not {name!r}")
-        return Mesh(where, self.trust_domain, self.certificates.leaf_lifetime, namespace)
+            raise ValueError(f"the mesh is named default, not {name!r}; change the name")
+        if namespace != DEFAULT.namespace:
+            raise ValueError("the mesh is in no namespace; leave it out")
+        return Mesh(where, self.trust_domain, self.certificates.leaf_lifetime)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from mesh.config.fields import Domain, Spec, Text
 from mesh.config.kinds import KINDS, NOT_BUILT, AnySpec, known_kinds
 from mesh.config.nearest import did_you_mean
-from mesh.config.problems import problem_of
+from mesh.config.problems import in_two, problem_of
 from mesh.config.yaml_text import Source, sources
 from mesh.errors import ConfigError
 from mesh.model.documents import GROUP_VERSION, Key, Resource, key_of
@@ -99,7 +99,7 @@ def _read(source: Source | ConfigError, folder: str) -> Iterator[Written | Confi
     try:
         resource = document.spec.resource(metadata.namespace, metadata.name, source.where(), folder)
     except ValueError as error:
-        yield ConfigError(source.where(("metadata", "name")), str(error), "Change it")
+        yield ConfigError(source.where(("metadata",)), *in_two(str(error)))
         return
     yield Written(resource, key_of(resource), GROUP_VERSION, _complete(source.value, resource), source.where())
 

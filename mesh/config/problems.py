@@ -24,10 +24,16 @@ def problem_of(detail: ErrorDetails, source: Source, model: type[BaseModel]) -> 
             problem = f"{field}: {detail['input']!r} is not known"
             return ConfigError(source.where(path), problem, f"Write {detail['ctx']['expected']}")
         case "value_error":
-            problem, _, remedy = str(detail["ctx"]["error"]).partition("; ")
-            return ConfigError(source.where(path), f"{field}: {problem}", f"{remedy[:1].upper()}{remedy[1:]}")
+            problem, remedy = in_two(str(detail["ctx"]["error"]))
+            return ConfigError(source.where(path), f"{field}: {problem}", remedy)
     problem = f"{field}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {_short(detail['input'])}"
     return ConfigError(source.where(path), problem, "Change it")
+
+
+def in_two(sentence: str) -> tuple[str, str]:
+    """Problem and remedy of a message that our own checks write as `problem; remedy`."""
+    problem, _, remedy = sentence.partition("; ")
+    return problem, f"{remedy[:1].upper()}{remedy[1:]}"
 
 
 def _fields_at(model: type[BaseModel], path: Path) -> list[str]:

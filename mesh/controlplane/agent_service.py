@@ -51,7 +51,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         self, request: agents_pb2.GetLaunchPlanRequest, context: Any
     ) -> agents_pb2.GetLaunchPlanResponse:
         wanted = self._desired(request.namespace, request.workload)
-        plan = launch_plan(wanted, self._registry.topology, self._registry.state.trust_domain)
+        plan = launch_plan(wanted, self._registry.state.trust_domain)
         return agents_pb2.GetLaunchPlanResponse(plan=plan)
 
     async def SignCertificate(

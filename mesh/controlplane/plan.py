@@ -5,7 +5,6 @@ from typing import Final
 from mesh.api.proa.v1 import agents_pb2
 from mesh.controlplane import wire
 from mesh.model.names import Identity
-from mesh.model.topology import Topology
 from mesh.model.workload import HealthCheck, Port, Protocol, Workload
 from mesh.registry.operations import Desired
 
@@ -17,15 +16,15 @@ PROTOCOLS: Final = {
 }
 
 
-def launch_plan(wanted: Desired, topology: Topology, trust_domain: str) -> agents_pb2.LaunchPlan:
-    """Upstreams that are not there are left out: the instance starts without them."""
+def launch_plan(wanted: Desired, trust_domain: str) -> agents_pb2.LaunchPlan:
+    """Upstreams that are not there yet have their addresses, too: they answer once the service is there."""
     workload = wanted.workload
     return agents_pb2.LaunchPlan(
         command=workload.command,
         working_directory=workload.working_directory,
         env=dict(workload.env),
         ports=[_port(port) for port in workload.ports],
-        upstreams=_upstreams(workload, topology),
+        upstreams=_upstreams(workload),
         health=_health(workload.health),
         drain=wire.duration_message(workload.stop.drain),
         grace=wire.duration_message(workload.stop.grace),
@@ -42,12 +41,8 @@ def _port(port: Port) -> agents_pb2.PlannedPort:
     )
 
 
-def _upstreams(workload: Workload, topology: Topology) -> list[agents_pb2.PlannedUpstream]:
-    return [
-        agents_pb2.PlannedUpstream(key=upstream.key, env=upstream.env)
-        for upstream in workload.upstreams
-        if topology.target(upstream.namespace, upstream.service, upstream.port)
-    ]
+def _upstreams(workload: Workload) -> list[agents_pb2.PlannedUpstream]:
+    return [agents_pb2.PlannedUpstream(key=upstream.key, env=upstream.env) for upstream in workload.upstreams]
 
 
 def _health(check: HealthCheck) -> agents_pb2.HealthPlan:

@@ -101,7 +101,7 @@ class Planned:
     def _lease(self, workload: Workload, id_: InstanceId) -> Lease:
         """The instance as if it ran and were healthy."""
         trust_domain = self.documents.mesh.trust_domain
-        plan = plan_from(launch_plan(Desired(workload, workload.replicas, "", ""), self.topology, trust_domain))
+        plan = plan_from(launch_plan(Desired(workload, workload.replicas, "", ""), trust_domain))
         known = self._ports(id_.node_id)
         admin = str(Folders(self.state.folder, self.state.run, id_).admin) if self.state else UNKNOWN_SOCKET
         addresses = addresses_for(plan, {name: known.get(name, 0) for name in port_names(plan)}, admin)

@@ -97,8 +97,13 @@ def inbound_name(port: int) -> str:
     return f"inbound/{port}"
 
 
-def upstream_name(target: Target) -> str:
-    """Listener and route configuration of one declared upstream."""
+def upstream_listener_name(key: str) -> str:
+    """Listener of one declared upstream. Two of them may lead to one target."""
+    return f"upstream/{key}"
+
+
+def upstream_routes_name(target: Target) -> str:
+    """Route configuration of a target, for the listeners of its upstreams."""
     return f"upstream/{target.cluster}"
 
 

@@ -16,7 +16,7 @@ class Role(StrEnum):
 class Shape:
     """What the instances of one workload have in common. Hashable: it is the cache key of translation.
 
-    Empty `upstreams` means that none were declared: the proxy reaches every service of its namespace.
+    `upstreams` None means that none were declared: the proxy reaches every service of its namespace.
     """
 
     role: Role
@@ -25,7 +25,7 @@ class Shape:
     version: str
     service_account: str
     ports: tuple[ServicePort, ...]
-    upstreams: tuple[Target, ...]
+    upstreams: tuple[Target, ...] | None
     locality: Locality
 
 
@@ -74,6 +74,6 @@ def shape_of(workload: Workload, topology: Topology) -> Shape:
         version=workload.version,
         service_account=workload.service_account,
         ports=tuple(ServicePort(p.number, p.name, p.protocol) for p in workload.ports),
-        upstreams=tuple(sorted({target for target in targets if target})),
+        upstreams=tuple(sorted({target for target in targets if target})) if workload.upstreams else None,
         locality=workload.locality,
     )

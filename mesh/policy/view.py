@@ -37,7 +37,7 @@ def view_for(shape: Shape, topology: Topology, documents: Documents) -> ProxyVie
 
     In scope are the declared upstreams; without any, every service of the proxy's own namespace.
     """
-    in_scope = shape.upstreams or _of_namespace(shape.namespace, topology)
+    in_scope = _of_namespace(shape.namespace, topology) if shape.upstreams is None else shape.upstreams
     return ProxyView(
         inbound=shape.ports,
         destinations=tuple(

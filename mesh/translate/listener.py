@@ -8,7 +8,14 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from mesh.api.envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from mesh.api.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from mesh.model.names import OUTBOUND, app_cluster, inbound_name, trust_domain_prefix, upstream_name
+from mesh.model.names import (
+    OUTBOUND,
+    app_cluster,
+    inbound_name,
+    trust_domain_prefix,
+    upstream_listener_name,
+    upstream_routes_name,
+)
 from mesh.model.shape import InstancePort, InstanceUpstream
 from mesh.model.topology import Address
 from mesh.model.workload import Protocol
@@ -62,10 +69,12 @@ def outbound_listener(address: Address) -> listener_pb2.Listener:
 
 def upstream_listener(upstream: InstanceUpstream) -> listener_pb2.Listener:
     """The address of one declared upstream."""
-    name = upstream_name(upstream.target)
+    name, routes = upstream_listener_name(upstream.key), upstream_routes_name(upstream.target)
     if upstream.protocol is Protocol.TCP:
         return _plain(name, upstream.address, [_tcp_proxy(OUTBOUND, upstream.target.cluster)])
-    manager = connection_manager(stat_prefix=OUTBOUND, routes=name, codec=upstream.protocol, filters=outbound_filters())
+    manager = connection_manager(
+        stat_prefix=OUTBOUND, routes=routes, codec=upstream.protocol, filters=outbound_filters()
+    )
     return _plain(name, upstream.address, [manager])
 
 

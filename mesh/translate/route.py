@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.api.envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-from mesh.model.names import OUTBOUND, app_cluster, inbound_name, upstream_name
+from mesh.model.names import OUTBOUND, app_cluster, inbound_name, upstream_routes_name
 from mesh.model.topology import ServicePort
 from mesh.model.workload import Protocol
 from mesh.policy.retry import RetryPolicy
@@ -30,7 +30,7 @@ def outbound_routes(destinations: Iterable[Destination]) -> route_pb2.RouteConfi
 
 def upstream_routes(destination: Destination) -> route_pb2.RouteConfiguration:
     """Routes of the listener of one upstream, whatever `:authority` the caller names."""
-    name = upstream_name(destination.target)
+    name = upstream_routes_name(destination.target)
     return _configuration(name, virtual_host(name, ["*"], to_destination(destination)))
 
 

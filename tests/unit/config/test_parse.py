@@ -146,9 +146,9 @@ def test_a_traffic_policy_may_say_nothing_of_retries() -> None:
 def test_the_mesh_has_settings_and_a_document_of_it_may_be_empty() -> None:
     spec = "{trustDomain: example.org, certificates: {leafLifetime: 1h}}"
 
-    assert documents(a_document("Mesh", "default", spec)).mesh.trust_domain == "example.org"
-    assert documents(a_document("Mesh", "default", spec)).mesh.leaf_lifetime == timedelta(hours=1)
-    assert documents(a_document("Mesh", "default", "")).mesh.trust_domain == Mesh().trust_domain
+    assert documents(a_document("Mesh", "default", spec, namespace="default")).mesh.trust_domain == "example.org"
+    assert documents(a_document("Mesh", "default", spec, namespace="default")).mesh.leaf_lifetime == timedelta(hours=1)
+    assert documents(a_document("Mesh", "default", "", namespace="default")).mesh.trust_domain == Mesh().trust_domain
 
 
 def test_a_stored_document_means_what_it_meant() -> None:
@@ -312,12 +312,17 @@ def test_all_mistakes_of_a_document_are_told_at_once() -> None:
             id="variable twice",
         ),
         pytest.param(
-            a_document("Mesh", "prod"),
-            "mesh.yaml:3: the mesh is named default, not 'prod'. Change it",
+            a_document("Mesh", "prod", namespace="default"),
+            "mesh.yaml:3: the mesh is named default, not 'prod'. Change the name",
             id="a second mesh",
         ),
         pytest.param(
-            a_document("Mesh", "default", "{certificates: {leafLifetime: 5s}}"),
+            a_document("Mesh", "default"),
+            "mesh.yaml:3: the mesh is in no namespace. Leave it out",
+            id="a mesh in a namespace",
+        ),
+        pytest.param(
+            a_document("Mesh", "default", "{certificates: {leafLifetime: 5s}}", namespace="default"),
             "mesh.yaml:4: spec.certificates: leafLifetime is too short to renew certificates in time. "
             "Make it 60s or more",
             id="short lifetime",

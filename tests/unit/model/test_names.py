@@ -13,7 +13,8 @@ from mesh.model.names import (
     host_names,
     inbound_name,
     trust_domain_prefix,
-    upstream_name,
+    upstream_listener_name,
+    upstream_routes_name,
 )
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
@@ -63,7 +64,10 @@ def test_the_control_plane_has_an_identity_of_its_own() -> None:
 def test_listeners_and_clusters_are_told_apart() -> None:
     target = Target("shop", "orders", 1)
 
-    assert len({inbound_name(1), app_cluster(1), upstream_name(target), target.cluster}) == 4
+    names = {inbound_name(1), app_cluster(1), upstream_routes_name(target), target.cluster}
+
+    assert len(names) == 4
+    assert upstream_listener_name("inbound/1") not in names
 
 
 def test_a_short_name_means_the_namespace_of_the_caller() -> None:

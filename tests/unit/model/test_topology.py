@@ -62,15 +62,20 @@ def test_a_shape_leaves_out_upstreams_that_are_not_there() -> None:
     )
 
     assert shape_of(workload(mesh, "a"), topology_of(mesh)).upstreams == (Target("shop", "b", 2),)
+    assert shape_of(workload(mesh, "b"), topology_of(mesh)).upstreams is None
 
 
 def test_equal_documents_are_equal_in_any_order() -> None:
-    texts = [a_workload("a"), a_policy("p", "{targetRefs: [{kind: Service, name: a}]}"), a_document("Mesh", "default")]
+    texts = [
+        a_workload("a"),
+        a_policy("p", "{targetRefs: [{kind: Service, name: a}]}"),
+        a_document("Mesh", "default", namespace="default"),
+    ]
     there, back = documents(*texts), documents(*reversed(texts))
 
     assert [key_of(w) for w in there.workloads] == [key_of(w) for w in back.workloads] == [Key("Workload", "shop", "a")]
     assert topology_of(there) == topology_of(back)
-    assert str(key_of(there.mesh)) == "Mesh/shop/default"
+    assert str(key_of(there.mesh)) == "Mesh/default/default"
 
 
 def test_addresses_are_read_as_they_are_written() -> None:

@@ -20,6 +20,12 @@ def test_declared_upstreams_are_all_that_is_in_scope() -> None:
     assert targets == [Target("office", "mail", 25), Target("shop", "orders", 2)]
 
 
+def test_upstreams_that_are_not_there_do_not_open_the_namespace() -> None:
+    mesh = documents(*SHOP, a_workload("lost", "upstreams: [{service: nobody}]"))
+
+    assert a_view(mesh, "lost").destinations == ()
+
+
 def test_without_declared_upstreams_the_own_namespace_is_in_scope() -> None:
     targets = [destination.target for destination in a_view(documents(*SHOP), "orders").destinations]
 

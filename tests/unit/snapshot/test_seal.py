@@ -23,7 +23,7 @@ def test_equal_config_has_an_equal_version_and_other_config_another() -> None:
 
     assert one == again
     assert one.version != other.version
-    assert one.of(LISTENER).keys() == {"inbound/8080", "outbound", "upstream/shop/stock/50051"}
+    assert one.of(LISTENER).keys() == {"inbound/8080", "outbound", "upstream/stock"}
     assert one.of(ENDPOINT) == {}
 
 

@@ -80,6 +80,12 @@ SCENARIOS = {
             a_policy("retry", _RETRY),
         )
     ),
+    "two-keys-one-target": Scenario(
+        documents(
+            a_workload("web", "upstreams: [{service: stock}, {service: stock, port: 50051}, {service: stock.shop}]"),
+            a_workload("stock"),
+        )
+    ),
     "no-retry": Scenario(
         documents(
             a_workload("web", "upstreams: [{service: stock}]"),
