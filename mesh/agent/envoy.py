@@ -66,10 +66,10 @@ def _installed() -> Envoy:
 
 def _chosen(path: Path) -> Envoy:
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
+        said = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise StartError(
-            f"{SETTING}={path}", f"it does not run ({error})", "Name an Envoy binary, or unset it"
+            f"{SETTING}={path}", f"it does not run ({str(error).rstrip('.')})", "Name an Envoy binary, or unset it"
         ) from error
     return Envoy(path, version_in(said))
 

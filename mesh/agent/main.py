@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return KILLED
     except (MeshError, OSError, ExceptionGroup) as error:
         cause = _cause(error)
-        log("refused", why=cause)
+        print(f"error: {cause}", file=sys.stderr)
         return cause.exit_code
     return 0
 

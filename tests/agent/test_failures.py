@@ -128,7 +128,7 @@ async def test_a_workload_that_is_not_there_is_refused(control_plane: Any, start
     agent = await start_agent("sleep", "600")
 
     assert await agent.process.wait() == 1
-    assert 'why="shop/orders/orders-0: the control plane refuses: there is no workload orders.' in agent.logged
+    assert "error: shop/orders/orders-0: the control plane refuses: there is no workload orders." in agent.logged
     assert "Traceback" not in agent.logged
 
 

@@ -239,7 +239,7 @@ async def test_an_instance_has_one_agent(control_plane: Any, start_agent: Any, e
     second = await start_agent("sleep", "600")
 
     assert await second.process.wait() == 1
-    assert 'refused why="shop/orders/orders-0: another agent runs this instance.' in second.logged
+    assert "error: shop/orders/orders-0: another agent runs this instance." in second.logged
     assert control_plane.report.healthy
 
 
