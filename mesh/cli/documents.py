@@ -186,7 +186,11 @@ def _change(change: documents_pb2.DocumentChange) -> str:
 
     key = change.key
     done = documents_pb2.ChangeAction.Name(change.action).removeprefix("CHANGE_ACTION_").lower()
-    remark = " (wins over the one in the file of `proa up`)" if change.shadows_file else ""
+    remark = ""
+    if change.shadows_file:
+        deleted = change.action == documents_pb2.CHANGE_ACTION_DELETED
+        in_file = "the one in the file of `proa up`"
+        remark = f"; {in_file} counts again" if deleted else f" (wins over {in_file})"
     return f"{key.kind}/{key.namespace}/{key.name} {done}{remark}"
 
 

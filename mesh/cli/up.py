@@ -70,11 +70,9 @@ class Screen:
         # Whoever calls most is where a call shows most.
         callers = sorted(mesh["workloads"], key=lambda one: -len(one["envoy"]["upstreams"]))
         yield f"{proa} proxy-status{state}"
-        if callers:
-            yield f"grpcurl -plaintext {callers[0]['address']} list"
-            yield f"{proa} logs {callers[0]['name']} --follow{state}"
-        else:
-            yield f"{proa} apply -f FILE{state}"
+        addresses = [one["address"] for one in callers if one["address"]]
+        yield f"grpcurl -plaintext {addresses[0]} list" if addresses else f"{proa} get workloads{state}"
+        yield f"{proa} logs {callers[0]['name']} --follow{state}" if callers else f"{proa} apply -f FILE{state}"
 
 
 def _row(workload: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from mesh.agent.logfile import last_line
 from mesh.agent.process import Process, start
+from mesh.registry.changes import Changes
 
 SETTLED: Final = timedelta(seconds=30)
 """A process that lived so long has started well: the next end is a first one."""
@@ -42,7 +43,7 @@ class Lifeline:
 class Child:
     """`python -m MODULE ARGUMENTS`, run until `stop` or `kill`; `changed` is called at each start and each end.
 
-    `pid` is None while it does not run. `ends` counts how often it ended without being asked.
+    `pid` is None while it does not run.
     """
 
     def __init__(
@@ -63,21 +64,25 @@ class Child:
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._last_signal: signal.Signals | None = None
-        self._failed = asyncio.Event()
+        self._failures = Changes()
         self._ended = asyncio.Event()
         self._ends_in_a_row = 0
         self._folder = Path.cwd()
         self.log = log
-        self.ends = 0
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
     @property
-    def last_line(self) -> str:
+    def ends(self) -> int:
+        """How often it ended without being asked."""
+        return self._failures.number
+
+    @property
+    def last_words(self) -> str:
         """What it printed last, in this start or an earlier one."""
-        return last_line(self.log)
+        return last_line(self.log).removeprefix("error: ") or "it said nothing"
 
     @property
     def stopping(self) -> bool:
@@ -91,9 +96,9 @@ class Child:
         finally:
             self._ended.set()
 
-    async def failed(self) -> None:
-        """Returns when it has ended by itself for the first time."""
-        await self._failed.wait()
+    async def failed(self, times: int) -> None:
+        """Returns when it has ended so often without being asked."""
+        await self._failures.after(times - 1)
 
     async def ended(self) -> None:
         """Returns when `run` has ended."""
@@ -121,8 +126,7 @@ class Child:
         await self._process.wait()
         self._process = None
         if not self.stopping:
-            self.ends += 1
-            self._failed.set()
+            self._failures.notify()
         self._ends_in_a_row = 1 if time.monotonic() - started > SETTLED.total_seconds() else self._ends_in_a_row + 1
         self._changed()
         with suppress(TimeoutError):

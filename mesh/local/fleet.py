@@ -10,7 +10,7 @@ from typing import Final
 from mesh.api.proa.v1.status_pb2 import Instance
 from mesh.local.child import Child, Lifeline
 from mesh.local.process_tree import descendants, gone
-from mesh.local.ready import is_current, size, why_not_ready
+from mesh.local.ready import is_current, size, why_not_healthy, why_not_ready
 from mesh.local.rollout import Running, Wanted
 from mesh.local.state import State
 from mesh.model.names import InstanceId
@@ -42,12 +42,20 @@ class Agent:
 
     @property
     def why_not_ready(self) -> str:
+        if self.current is None and self.child.ends:
+            return f"its agent ended: {self.child.last_words}"
         return why_not_ready(self.current, self.child.pid)
 
     @property
     def running(self) -> Running:
         generation = self.current.generation if self.current else self.wanted.generation
-        return Running(self.id, generation, ready=not self.why_not_ready, stopping=self.child.stopping)
+        return Running(
+            self.id,
+            generation,
+            healthy=not why_not_healthy(self.current, self.child.pid),
+            ready=not why_not_ready(self.current, self.child.pid),
+            stopping=self.child.stopping,
+        )
 
     @property
     def patience(self) -> timedelta:

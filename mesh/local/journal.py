@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from mesh.local.child import Child
 from mesh.local.fleet import Agent
 from mesh.local.ready import why_not_healthy
 from mesh.model.names import InstanceId
@@ -25,17 +26,17 @@ class Journal:
         self._ends: dict[str, int] = {}
         self._exposed: set[tuple[str, str, tuple[str, ...]]] = set()
 
-    def ended(self, name: str, ends: int, last_line: str) -> None:
-        """`name` has ended by itself `ends` times in a row, and is started again."""
-        if ends > self._ends.get(name, 0):
-            self._audience.warn(f"{name} ended and is started again{': ' if last_line else ''}{last_line}")
-        self._ends[name] = ends
+    def child(self, name: str, child: Child) -> None:
+        """That a process ended without being asked."""
+        if child.ends > self._ends.get(name, 0):
+            self._audience.warn(f"{name} ended and is started again. Last it said: {child.last_words}")
+        self._ends[name] = child.ends
 
     def instances(self, agents: Iterable[Agent], *, quiet: bool) -> None:
         """Who is healthy and who is not. While a mesh starts, `quiet` leaves out what is only to be expected."""
         agents = tuple(agents)
         for agent in agents:
-            self.ended(f"the agent of {agent.name}", agent.child.ends, agent.child.last_line)
+            self.child(f"the agent of {agent.name}", agent.child)
             if agent.current:
                 self._warn_exposed(agent)
                 self._look_at(agent, quiet)

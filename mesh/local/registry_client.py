@@ -56,9 +56,17 @@ class RegistryClient:
             await asyncio.sleep(PAUSE)
 
     async def replace_files(self, files: tuple[documents_pb2.SourceFile, ...]) -> documents_pb2.ReplaceFileSetResponse:
+        """Also when the control plane has to start again meanwhile."""
         request = documents_pb2.ReplaceFileSetRequest(files=files)
-        response: documents_pb2.ReplaceFileSetResponse = await self._documents.ReplaceFileSet(request)
-        return response
+        while True:
+            try:
+                response: documents_pb2.ReplaceFileSetResponse = await self._documents.ReplaceFileSet(request)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(PAUSE)
+            else:
+                return response
 
     async def follow_workloads(self, receive: Callable[[tuple[Wanted, ...]], None]) -> NoReturn:
         """Hands over what is wanted, now and after each change, for ever."""

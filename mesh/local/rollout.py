@@ -31,10 +31,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An instance that this supervisor started. `ready`: healthy, and its proxy has its configuration."""
+    """An instance that this supervisor started. `ready`: healthy, and its proxy has its newest configuration."""
 
     id: InstanceId
     generation: str
+    healthy: bool
     ready: bool
     stopping: bool = False
 
@@ -93,12 +94,12 @@ def _change(wanted: Wanted, there: list[Running]) -> tuple[int, list[Running]]:
     if missing == 0:
         return min(1, wanted.replicas), []
     # Those that serve nobody go first, so that the ones that do stay until their replacements are ready.
-    return 0, sorted(old, key=lambda instance: (instance.ready, instance.ordinal))[:-missing]
+    return 0, sorted(old, key=lambda instance: (instance.healthy, instance.ordinal))[:-missing]
 
 
 def _last(instances: list[Running], replicas: int) -> list[Running]:
-    """The surplus: those that are not ready first, then the highest numbers."""
-    return sorted(instances, key=lambda instance: (not instance.ready, instance.ordinal))[replicas:]
+    """The surplus: those that are not healthy first, then the highest numbers."""
+    return sorted(instances, key=lambda instance: (not instance.healthy, instance.ordinal))[replicas:]
 
 
 def _names(wanted: Wanted, there: list[Running], count: int) -> list[InstanceId]:

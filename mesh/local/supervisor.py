@@ -28,6 +28,9 @@ CONTROL_PLANE_OWNER: Final = "control-plane"
 CONTROL_PLANE_ENDS_WITHIN: Final = timedelta(seconds=1.5)
 """It holds nothing that is not in its database."""
 
+TRIES: Final = 2
+"""A control plane that ends so often before the mesh is ready will not run the next time either."""
+
 QUIET: Final = timedelta(seconds=5)
 """A start that takes longer says what it waits for."""
 
@@ -100,11 +103,7 @@ class Supervisor:
     async def _start_control_plane(self) -> None:
         write_private(self._state.address, f"{self._address}\n")
         self._tasks.create_task(self._control_plane.run())
-        await race(self._registry.serving(), self._control_plane.failed())
-        if self._control_plane.ends:
-            log = self._control_plane.log
-            said = self._control_plane.last_line.removeprefix("error: ") or "it said nothing"
-            raise StartError("control plane", f"it does not start: {said}", f"Its output is in {log}")
+        await self._registry.serving()
 
     async def _replace_files(self, files: Files) -> None:
         response = await self._registry.replace_files(files)
@@ -142,7 +141,7 @@ class Supervisor:
 
     def _tell(self) -> None:
         """People, and `mesh.json`."""
-        self._journal.ended("the control plane", self._control_plane.ends, self._control_plane.last_line)
+        self._journal.child("the control plane", self._control_plane)
         self._journal.instances(self._fleet, quiet=self._quiet)
         if self._ready.is_set():
             self._write_mesh_file()
@@ -167,9 +166,13 @@ class Supervisor:
         asyncio.get_running_loop().call_later(QUIET.total_seconds(), self._speak)
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                await self._ready.wait()
+                await race(self._ready.wait(), self._control_plane.failed(TRIES))
         except TimeoutError:
             raise self._not_ready(timeout) from None
+        if not self._ready.is_set():
+            raise StartError(
+                "control plane", self._control_plane.last_words, f"Its output is in {self._control_plane.log}"
+            )
 
     def _speak(self) -> None:
         self._quiet = False

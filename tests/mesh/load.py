@@ -35,7 +35,7 @@ class Load:
         """Returns after so many more calls."""
         goal = self.calls + more
         async with asyncio.timeout(within):
-            while self.calls < goal:  # noqa: ASYNC110 # it is polled in tests only
+            while self.calls < goal:  # noqa: ASYNC110 # nothing tells how many calls there have been
                 await asyncio.sleep(0.01)
 
 

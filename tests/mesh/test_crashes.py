@@ -93,7 +93,7 @@ def is_back(mesh: RunningMesh, part: str, before: dict[str, int]) -> bool:
 async def soon_ok(call: Callable[[], Any], within: float = 10.0) -> None:
     """Returns when the call succeeds: its callee may only just be healthy again."""
     async with asyncio.timeout(within):
-        while await outcomes(call, 1) != ["OK"]:
+        while await outcomes(call, 1) != ["OK"]:  # noqa: ASYNC110 # a call is the only way to know
             await asyncio.sleep(0.05)
 
 

@@ -43,12 +43,15 @@ ORDERS = InstanceId("shop", "orders", "orders-0")
 @pytest.mark.parametrize(
     ("running", "settled"),
     [
-        pytest.param([Running(ORDERS, "g", ready=True)], True, id="what is wanted is ready"),
-        pytest.param([Running(ORDERS, "g", ready=False)], False, id="not ready"),
-        pytest.param([Running(ORDERS, "old", ready=True)], False, id="to be replaced"),
+        pytest.param([Running(ORDERS, "g", healthy=True, ready=True)], True, id="what is wanted is ready"),
+        pytest.param([Running(ORDERS, "g", healthy=True, ready=False)], False, id="not ready"),
+        pytest.param([Running(ORDERS, "old", healthy=True, ready=True)], False, id="to be replaced"),
         pytest.param([], False, id="to be started"),
         pytest.param(
-            [Running(ORDERS, "g", True), Running(InstanceId("shop", "old", "old-0"), "g", False, True)],
+            [
+                Running(ORDERS, "g", True, True),
+                Running(InstanceId("shop", "old", "old-0"), "g", False, False, stopping=True),
+            ],
             False,
             id="something else is still ending",
         ),

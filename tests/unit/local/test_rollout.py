@@ -21,6 +21,7 @@ def one(number: str, state: str) -> Running:
     return Running(
         InstanceId("shop", "orders", f"orders-{number}"),
         generation=state.rstrip("-~"),
+        healthy=not state.endswith(("-", "~")),
         ready=not state.endswith(("-", "~")),
         stopping=state.endswith("~"),
     )
@@ -77,6 +78,12 @@ def test_steps_with_a_fixed_port(replicas: int, there: str, start: str, stop: st
     assert (numbers(steps.start), numbers(steps.stop)) == (start, stop)
 
 
+def test_a_proxy_that_is_catching_up_is_no_reason_to_choose_its_instance() -> None:
+    catching_up = Running(InstanceId("shop", "orders", "orders-0"), "new", healthy=True, ready=False)
+
+    assert numbers(next_steps([wanted(1)], [catching_up, *running("1:new")]).stop) == "1"
+
+
 def test_a_workload_that_is_not_wanted_any_more_stops() -> None:
     steps = next_steps([wanted(name="catalog")], running("0:new 1:new~"))
 
@@ -86,7 +93,7 @@ def test_a_workload_that_is_not_wanted_any_more_stops() -> None:
 
 
 def test_a_workload_of_the_same_name_elsewhere_is_another_one() -> None:
-    elsewhere = Running(InstanceId("attic", "orders", "orders-0"), "new", ready=True)
+    elsewhere = Running(InstanceId("attic", "orders", "orders-0"), "new", healthy=True, ready=True)
 
     assert next_steps([wanted()], [*running("0:new"), elsewhere]).stop == (elsewhere.id,)
 
@@ -97,7 +104,7 @@ instances = st.dictionaries(
     max_size=5,
 ).map(
     lambda drawn: [
-        Running(InstanceId("shop", "orders", f"orders-{n}"), generation, ready and not stopping, stopping)
+        Running(InstanceId("shop", "orders", f"orders-{n}"), generation, ready, ready and not stopping, stopping)
         for n, (generation, ready, stopping) in drawn.items()
     ]
 )
@@ -113,13 +120,13 @@ def test_steps_lead_to_what_is_wanted(replicas: int, there: list[Running], fixed
     least = min(replicas, sum(instance.ready for instance in there))
     for _ in range(30):
         there = [instance for instance in there if not instance.stopping]
-        there = [Running(instance.id, instance.generation, ready=True) for instance in there]
+        there = [Running(instance.id, instance.generation, healthy=True, ready=True) for instance in there]
         steps = next_steps([want], there)
         assert len(there) + len(steps.start) <= max(replicas + 1, len(there))
         if steps == Steps():
             break
-        there = [Running(i.id, i.generation, i.ready, stopping=i.id in steps.stop) for i in there]
-        there += [Running(id_, "new", ready=False) for id_ in steps.start]
+        there = [Running(i.id, i.generation, i.healthy, i.ready, stopping=i.id in steps.stop) for i in there]
+        there += [Running(id_, "new", healthy=False, ready=False) for id_ in steps.start]
         assert fixed_port or sum(i.ready and not i.stopping for i in there) >= least
 
     assert [instance.generation for instance in there] == ["new"] * replicas
