@@ -155,7 +155,7 @@ class Sidecar:
 
     def _check_stolen(self, missing: AbstractSet[int]) -> None:
         for port in missing:
-            if not is_free(port) and (who := holder(port)) != f"pid {self.state.pid} (envoy)":
+            if not is_free(port) and not (who := holder(port)).startswith(f"pid {self.state.pid} "):
                 raise StartError(
                     host_port(port),
                     f"{who or 'another program'} took this port before Envoy could listen on it",
