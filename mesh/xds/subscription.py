@@ -114,6 +114,9 @@ class Subscription:
             return None
         resources = response.delta.resources
         self._refused |= {resource.name: (resource.version, error) for resource in resources}
+        if resources:
+            # The removals were refused along with them, and cannot be the cause.
+            self.told |= {name: Told.OWED for name in response.delta.removed if self.wildcard or name in self.names}
         return Refusal(self.type_url, resources, error)
 
     def answers(self, resources: Mapping[str, Resource]) -> Delta | None:
@@ -162,7 +165,9 @@ class Subscription:
     def _subscribe(self, name: str) -> None:
         if self._is_wildcard(name):
             self.wildcard = self.unanswered = True
-            self.owe(tuple(self.told))
+            # What is on its way was sent under an earlier subscription, but arrives under this one.
+            on_its_way = self.in_flight.delta.resources if self.in_flight else ()
+            self.told = dict.fromkeys([*self.told, *(resource.name for resource in on_its_way)], Told.OWED)
         else:
             self.names.add(name)
             self.told[name] = Told.OWED

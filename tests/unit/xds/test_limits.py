@@ -1,0 +1,62 @@
+"""What one stream may not ask for."""
+
+import pytest
+
+from mesh.errors import LimitError, ProtocolError
+from mesh.snapshot.types import CLUSTER, ROUTE
+from mesh.xds.stream import MAX_ERROR, MAX_NAMES, MAX_TYPES
+from tests.unit.xds.proxy import Proxy
+
+AS_MANY_AS_ALLOWED = [f"name {number}" for number in range(MAX_NAMES)]
+
+
+def test_a_request_without_a_type_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="type_url"):
+        Proxy({}).ask("", "a")
+
+
+def test_too_many_types_are_refused() -> None:
+    proxy = Proxy({})
+    for number in range(MAX_TYPES):
+        proxy.ask(f"type {number}")
+
+    with pytest.raises(LimitError, match="types"):
+        proxy.ask("one more")
+
+
+def test_too_many_names_in_a_first_request_are_refused() -> None:
+    with pytest.raises(LimitError, match="names"):
+        Proxy({}).ask(ROUTE, *AS_MANY_AS_ALLOWED, "one more")
+
+
+def test_too_many_names_in_later_requests_and_over_all_types_are_refused() -> None:
+    proxy = Proxy({})
+    proxy.ask(ROUTE, *AS_MANY_AS_ALLOWED[:-1])
+    proxy.ask(CLUSTER, "last")
+
+    with pytest.raises(LimitError, match="names"):
+        proxy.ask(CLUSTER, "one more")
+
+
+def test_too_many_versions_are_refused() -> None:
+    with pytest.raises(LimitError):
+        Proxy({}).ask(CLUSTER, held=dict.fromkeys([*AS_MANY_AS_ALLOWED, "one more"], "1"))
+
+
+def test_names_that_were_dropped_do_not_count() -> None:
+    proxy = Proxy({})
+    for _ in range(3):
+        proxy.ask(ROUTE, *AS_MANY_AS_ALLOWED, drop=AS_MANY_AS_ALLOWED)
+
+    [response] = proxy.ask(ROUTE, *AS_MANY_AS_ALLOWED)
+
+    assert len(response.delta.removed) == MAX_NAMES
+
+
+def test_the_words_of_a_refusal_are_cut() -> None:
+    proxy = Proxy({CLUSTER: {"a": "1"}})
+    [response] = proxy.ask(CLUSTER)
+
+    proxy.nack(response, "x" * 100_000)
+
+    assert len(proxy.refusals[0].error) == MAX_ERROR
