@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from mesh.agent.launcher import __file__ as launcher_file
 from mesh.local.state import State
 
 ROOT = Path(__file__).parents[2]
@@ -119,9 +120,11 @@ def start(state: Path, *files: Path | str, env: dict[str, str] | None = None, ti
     """`proa up FILES --state STATE`, not ready yet."""
     state.parent.mkdir(parents=True, exist_ok=True)
     output = state.with_name(f"{state.name}.{time.monotonic_ns()}.up")
+    # A test run that is killed takes its meshes along.
+    launcher = [sys.executable, "-I", "-S", launcher_file, "--parent", str(os.getpid()), "--"]
     with output.open("ab") as stream:
         process = subprocess.Popen(
-            [*PROA, "up", *map(str, files), "--state", str(state), "--timeout", timeout],
+            [*launcher, *PROA, "up", *map(str, files), "--state", str(state), "--timeout", timeout],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
