@@ -39,7 +39,7 @@ def apply(
     """Add or replace documents, all of them or none."""
     from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, report, write
+    from mesh.cli.output import report, write
     from mesh.cli.sources import source_files
 
     request = documents_pb2.ApplyDocumentsRequest(files=source_files(files))
@@ -48,7 +48,7 @@ def apply(
     report(problem for problem in response.problems if not problem.warning)
     report((problem for problem in response.problems if problem.warning), "warning")
     if output is not Format.TABLE:
-        write(as_json(response), output)
+        write(_answer(response), output)
     elif response.applied:
         print(*map(_change, response.changes), sep="\n")
     if not response.applied:
@@ -117,7 +117,7 @@ def delete(
     """Delete applied documents, all of them or none: `delete KIND NAME`, or `delete -f FILE`."""
     from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, write
+    from mesh.cli.output import write
 
     if bool(files) == bool(kind) or bool(kind) != bool(name):
         remedy = "Write `proa delete KIND NAME` or `proa delete -f FILE`"
@@ -129,7 +129,7 @@ def delete(
     if output is Format.TABLE:
         print(*map(_change, response.changes), sep="\n")
     else:
-        write(as_json(response), output)
+        write(_answer(response), output)
 
 
 def _scope(namespace: str | None, everywhere: bool) -> str | None:
@@ -181,17 +181,32 @@ def _keys(files: list[str]) -> list[documents_pb2.DocumentKey]:
     return keys
 
 
+def _answer(response: documents_pb2.ApplyDocumentsResponse | documents_pb2.DeleteDocumentsResponse) -> dict[str, Any]:
+    from mesh.cli.output import as_json
+
+    plain = as_json(response)
+    for shown, change in zip(plain["changes"], response.changes, strict=True):
+        shown["action"] = _action(change)
+    return plain
+
+
+def _action(change: documents_pb2.DocumentChange) -> str:
+    """`created`, `configured`, `unchanged` or `deleted`."""
+    from mesh.api.proa.v1 import documents_pb2
+
+    return documents_pb2.ChangeAction.Name(change.action).removeprefix("CHANGE_ACTION_").lower()
+
+
 def _change(change: documents_pb2.DocumentChange) -> str:
     from mesh.api.proa.v1 import documents_pb2
 
     key = change.key
-    done = documents_pb2.ChangeAction.Name(change.action).removeprefix("CHANGE_ACTION_").lower()
     remark = ""
     if change.shadows_file:
         deleted = change.action == documents_pb2.CHANGE_ACTION_DELETED
         in_file = "the one in the file of `proa up`"
         remark = f"; {in_file} counts again" if deleted else f" (wins over {in_file})"
-    return f"{key.kind}/{key.namespace}/{key.name} {done}{remark}"
+    return f"{key.kind}/{key.namespace}/{key.name} {_action(change)}{remark}"
 
 
 def _row(document: documents_pb2.Document) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """Answers on the screen: tables for people, JSON and YAML for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -15,7 +16,20 @@ from mesh.cli.options import Format
 def as_json(message: Message) -> dict[str, Any]:
     """With every field, also those that are empty, so that a program finds what it looks for."""
     plain: dict[str, Any] = MessageToDict(message, always_print_fields_with_no_presence=True)
+    _make_numbers(message.DESCRIPTOR, plain)
     return plain
+
+
+def _make_numbers(descriptor: Any, plain: dict[str, Any]) -> None:
+    """Protobuf's JSON has 64-bit numbers as text; ours are counts, which every reader of JSON can hold."""
+    for field in descriptor.fields:
+        value = plain.get(field.json_name)
+        if field.cpp_type == field.CPPTYPE_INT64 and isinstance(value, str):
+            plain[field.json_name] = int(value)
+        elif field.message_type:
+            for part in value if isinstance(value, list) else [value]:
+                if isinstance(part, dict):
+                    _make_numbers(field.message_type, part)
 
 
 def write(value: Any, output: Format) -> None:
@@ -81,6 +95,15 @@ def ago(then: datetime, now: datetime) -> str:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """For a command that goes on although nobody reads any more: a closed terminal, a pipe into `head`."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        # What is in the buffer must not fail again when Python flushes it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Problem(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
@@ -31,6 +32,9 @@ def proxy_status(
     at = now()
     columns = ("proxy", "identity", "envoy", "state", "since", "config", "last NACK")
     table(columns, (_row(proxy, at) for proxy in proxies), empty="There is no proxy.")
+    for proxy in proxies:
+        if proxy.problem:
+            print(f"warning: {proxy.node_id}: it keeps the configuration before: {proxy.problem}", file=sys.stderr)
 
 
 def state_of(proxy: status_pb2.Proxy) -> str:

@@ -48,10 +48,14 @@ class Screen:
         self._started = started
 
     def note(self, text: str) -> None:
-        print(text, flush=True)
+        from mesh.cli.output import say
+
+        say(text, sys.stdout)
 
     def warn(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        from mesh.cli.output import say
+
+        say(f"warning: {text}", sys.stderr)
 
     def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
         from mesh.cli.output import table

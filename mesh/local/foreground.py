@@ -13,6 +13,9 @@ from mesh.local.supervisor import Audience, Files, Supervisor
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+SAME_SIGNAL: Final = 0.1
+"""Seconds within which a second signal is the first one over again: `timeout` sends it to its child and to its group."""
+
 
 async def run(state: State, files: Files, timeout: timedelta, audience: Audience) -> bool:
     """Runs a mesh until somebody ends it. Whether it ended in order: False when a second signal killed it.
@@ -43,8 +46,15 @@ def _interrupts() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     first, second = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
+    known_since = 0.0
+
     def received() -> None:
-        (second if first.is_set() else first).set()
+        nonlocal known_since
+        if not first.is_set():
+            known_since = loop.time()
+            first.set()
+        elif loop.time() - known_since > SAME_SIGNAL:
+            second.set()
 
     for number in SIGNALS:
         loop.add_signal_handler(number, received)

@@ -34,7 +34,7 @@ async def test_a_control_plane_that_is_killed_is_missed_by_nobody(mesh: RunningM
 
     assert calls.failures == []
     for name, proxy in mesh.proxies().items():
-        assert (proxy["bytesSent"], proxy["resourcesSent"]) == ("0", "0"), "what a proxy has is not sent again"
+        assert (proxy["bytesSent"], proxy["resourcesSent"]) == (0, 0), "what a proxy has is not sent again"
         assert proxy["configVersion"] == before[name]["configVersion"]
         endpoints = next(one for one in proxy["types"] if one["typeUrl"].endswith("ClusterLoadAssignment"))
         assert endpoints["acked"] == endpoints["sent"] != ""

@@ -47,6 +47,7 @@ def test_json_has_the_fields_that_are_empty(capsys: pytest.CaptureFixture[str]) 
     assert printed["nodeId"] == "a/b/c"
     assert printed["lastNack"] == ""
     assert printed["types"] == []
+    assert printed["bytesSent"] == 0
 
 
 def test_yaml_keeps_the_order_of_fields(capsys: pytest.CaptureFixture[str]) -> None:

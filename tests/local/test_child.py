@@ -1,0 +1,100 @@
+"""Processes that are kept running."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.local.child import Child, Lifeline, at_once_then_back_off, back_off
+
+ENDS = "print('error: out of paper'); raise SystemExit(3)"
+STAYS = (
+    "import signal, time\nprint('here', flush=True)\nsignal.signal(signal.SIGUSR1, lambda *_: exit(0))\ntime.sleep(60)"
+)
+"""A module that ends on SIGTERM and on SIGUSR1."""
+
+
+@pytest.mark.parametrize(
+    ("pause", "seconds"),
+    [
+        pytest.param(back_off, [0.5, 1, 2, 4, 8, 10, 10], id="back-off"),
+        pytest.param(at_once_then_back_off, [0, 0.5, 1, 2, 4, 8, 10], id="at once, then back-off"),
+    ],
+)
+def test_how_long_until_the_next_start(pause: Callable[[int], timedelta], seconds: list[float]) -> None:
+    assert [pause(ends).total_seconds() for ends in range(1, 8)] == seconds
+
+
+@pytest.fixture
+async def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], Child]]:
+    """`run(code)` keeps a module with this code running, until the test ends."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    lifeline = Lifeline()
+    async with asyncio.TaskGroup() as tasks:
+        children: list[Child] = []
+
+        def running(code: str, pause: Callable[[int], timedelta] = lambda ends: timedelta()) -> Child:
+            (tmp_path / "a_child.py").write_text(code)
+            child = Child("a_child", [], lifeline=lifeline, log=tmp_path / "log", changed=lambda: None, pause=pause)
+            children.append(child)
+            tasks.create_task(child.run())
+            return child
+
+        yield running
+        for child in children:
+            child.kill()
+    lifeline.close()
+
+
+async def said(child: Child, text: str, times: int = 1) -> int:
+    """The process id of the child that has just said `text`, which was said so often by now."""
+    async with asyncio.timeout(20):
+        while not child.log.exists() or child.log.read_text().count(text) < times or child.pid is None:  # noqa: ASYNC110 # it is a file
+            await asyncio.sleep(0.02)
+    return child.pid
+
+
+async def test_a_child_that_ends_is_started_again(run: Callable[..., Child]) -> None:
+    child = run(STAYS)
+    first = await said(child, "here")
+    os.kill(first, signal.SIGKILL)
+
+    assert await said(child, "here", times=2) != first
+    assert child.ends == 1
+
+
+async def test_a_child_that_cannot_start_says_why(run: Callable[..., Child]) -> None:
+    child = run(ENDS)
+    await asyncio.wait_for(child.failed(2), 20)
+
+    assert child.last_words == "out of paper"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+async def test_a_child_that_was_stopped_stays_so(run: Callable[..., Child], number: signal.Signals) -> None:
+    child = run(STAYS)
+    await said(child, "here")
+    child.stop(number)
+    await asyncio.wait_for(child.ended(), 20)
+
+    assert (child.pid, child.ends, child.stopping) == (None, 0, True)
+
+
+async def test_a_stop_during_the_start_is_not_lost(run: Callable[..., Child]) -> None:
+    child = run(STAYS)
+    child.stop()
+
+    await asyncio.wait_for(child.ended(), 20)
+
+
+async def test_a_stop_during_a_pause_ends_it(run: Callable[..., Any]) -> None:
+    child = run(ENDS, pause=lambda ends: timedelta(hours=1))
+    await asyncio.wait_for(child.failed(1), 20)
+    child.stop()
+
+    await asyncio.wait_for(child.ended(), 5)
