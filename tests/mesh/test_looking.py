@@ -14,6 +14,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import mesh.translate.bootstrap  # noqa: F401 # what the bootstrap packs must be known to be read
 from mesh.api.envoy.config.bootstrap.v3 import bootstrap_pb2
 from mesh.api.envoy.config.cluster.v3 import cluster_pb2
 from mesh.api.envoy.config.core.v3 import extension_pb2
