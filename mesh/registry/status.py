@@ -140,7 +140,6 @@ class StatusBoard:
         self.changes = Changes()
         self._now = now
         self._proxies: dict[str, _Proxy] = {}
-        self._reports = Changes()
 
     def proxies(self) -> tuple[ProxyStatus, ...]:
         """All of them, sorted by node id."""
@@ -164,7 +163,6 @@ class StatusBoard:
         if proxy := self._proxies.get(node_id):
             proxy.is_forgotten = True
             self._drop_if_gone(proxy)
-            self._reports.notify()
             self.changes.notify()
 
     @contextmanager
@@ -195,15 +193,14 @@ class StatusBoard:
         """
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                seen = self._reports.number
+                seen = self.changes.number
                 while self.lagging():
-                    seen = await self._reports.after(seen)
+                    seen = await self.changes.after(seen)
         except TimeoutError:
             return False
         return True
 
     def _refresh(self, proxy: _Proxy) -> None:
-        self._reports.notify()
         status, lags = proxy.status_at(self._now()), proxy.lags()
         if (status, lags) != (proxy.status, proxy.lagged):
             proxy.status, proxy.lagged = status, lags

@@ -1,0 +1,203 @@
+"""What the board says of proxies that come, answer, lag and go."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mesh.registry.status import ProxyState, ProxyStatus, StatusBoard, StreamReport, TypeStatus
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+LONG = timedelta(seconds=30)
+SYNCED = StreamReport(is_quiet=True, config_version="v1", bytes_sent=10, resources_sent=1)
+PENDING = StreamReport(config_version="v2")
+NACKED = StreamReport(types=(TypeStatus("type", error="bad"),), is_quiet=True)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def board(clock: Clock) -> StatusBoard:
+    return StatusBoard(clock)
+
+
+def the_proxy(board: StatusBoard) -> ProxyStatus:
+    [status] = board.proxies()
+    return status
+
+
+def test_a_proxy_that_is_expected_is_listed_as_disconnected(board: StatusBoard) -> None:
+    board.expect("b", "spiffe://b")
+    board.expect("a", "spiffe://a")
+
+    assert [(one.node_id, one.identity, one.state) for one in board.proxies()] == [
+        ("a", "spiffe://a", ProxyState.DISCONNECTED),
+        ("b", "spiffe://b", ProxyState.DISCONNECTED),
+    ]
+
+
+def test_a_connected_proxy_is_what_its_stream_reports(board: StatusBoard, clock: Clock) -> None:
+    with board.connected("a", "spiffe://a", "1.40.0") as stream:
+        assert the_proxy(board).state is ProxyState.PENDING
+        clock.now += MINUTE
+        stream.report(SYNCED)
+
+        status = the_proxy(board)
+        assert (status.state, status.since, status.connected_since) == (ProxyState.SYNCED, NOON + MINUTE, NOON)
+        assert (status.envoy_version, status.report) == ("1.40.0", SYNCED)
+        assert board.proxy("a") == status
+
+
+def test_the_time_of_a_state_is_when_it_began(board: StatusBoard, clock: Clock) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(SYNCED)
+        clock.now += MINUTE
+        stream.report(StreamReport(is_quiet=True, config_version="v2"))
+
+        assert the_proxy(board).since == NOON
+
+
+def test_a_refusal_that_stands_comes_before_all_else(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(NACKED)
+
+        assert the_proxy(board).state is ProxyState.NACKED
+
+
+def test_the_words_of_a_refusal_are_kept_when_it_was_mended(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.refused("a: bad cluster")
+        stream.report(SYNCED)
+    with board.connected("a", "spiffe://a", ""):
+        pass
+
+    assert the_proxy(board).last_nack == "a: bad cluster"
+
+
+def test_a_proxy_that_has_gone_keeps_its_last_report(board: StatusBoard, clock: Clock) -> None:
+    with board.connected("a", "spiffe://a", "1.40.0") as stream:
+        stream.report(SYNCED)
+        clock.now += MINUTE
+
+    status = the_proxy(board)
+    assert (status.state, status.since, status.connected_since) == (ProxyState.DISCONNECTED, NOON + MINUTE, None)
+    assert (status.envoy_version, status.report) == ("1.40.0", SYNCED)
+
+
+def test_two_streams_of_a_proxy_show_the_worse_state_and_the_newer_report(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "1.39.0") as old:
+        with board.connected("a", "spiffe://a", "1.40.0") as new:
+            old.report(PENDING)
+            new.report(SYNCED)
+            assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, SYNCED)
+        assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, PENDING)
+
+
+def test_a_forgotten_proxy_is_not_listed(board: StatusBoard) -> None:
+    board.expect("a", "spiffe://a")
+    board.forget("a")
+    board.forget("never there")
+
+    assert board.proxies() == ()
+    assert board.proxy("a") is None
+
+
+def test_a_forgotten_proxy_that_is_connected_is_listed_when_it_is_expected_again(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(SYNCED)
+        board.forget("a")
+        assert board.proxies() == ()
+
+        board.expect("a", "spiffe://a")
+        assert the_proxy(board).state is ProxyState.SYNCED
+
+
+def test_a_forgotten_proxy_leaves_nothing_behind_when_its_stream_ends(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(SYNCED)
+        board.forget("a")
+
+    board.expect("a", "spiffe://a")
+    assert the_proxy(board).report == StreamReport()
+
+
+def test_what_can_be_seen_is_a_change_and_nothing_else(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(SYNCED)
+        seen = board.changes.number
+        stream.report(SYNCED)
+        assert board.changes.number == seen
+
+        stream.report(PENDING)
+        assert board.changes.number == seen + 1
+        stream.outdated()
+        assert board.changes.number == seen + 1
+
+
+def test_that_a_proxy_begins_to_lag_can_be_seen(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(SYNCED)
+        seen = board.changes.number
+
+        stream.outdated()
+        stream.outdated()
+
+        assert (board.changes.number, board.lagging()) == (seen + 1, ("a",))
+
+
+@pytest.mark.parametrize("answered", [SYNCED, NACKED], ids=["synced", "refused"])
+async def test_a_wait_ends_when_every_proxy_has_answered(board: StatusBoard, answered: StreamReport) -> None:
+    with board.connected("a", "spiffe://a", "") as a, board.connected("b", "spiffe://b", "") as b:
+        a.report(PENDING)
+        b.report(answered)
+        waiting = asyncio.create_task(board.wait_synced(LONG))
+        await asyncio.sleep(0)
+        assert board.lagging() == ("a",)
+        a.report(answered)
+
+        assert await waiting
+
+
+async def test_a_change_that_no_stream_has_seen_yet_is_waited_for(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as stream:
+        stream.report(SYNCED)
+        stream.outdated()
+        waiting = asyncio.create_task(board.wait_synced(LONG))
+        await asyncio.sleep(0)
+        assert board.lagging() == ("a",)
+        stream.report(SYNCED)
+
+        assert await waiting
+
+
+@pytest.mark.parametrize("ends", ["gone", "forgotten"])
+async def test_a_proxy_that_goes_is_not_waited_for(board: StatusBoard, ends: str) -> None:
+    connection = board.connected("a", "spiffe://a", "")
+    connection.__enter__()
+    waiting = asyncio.create_task(board.wait_synced(LONG))
+    await asyncio.sleep(0)
+    assert board.lagging() == ("a",)
+
+    if ends == "forgotten":
+        board.forget("a")
+    else:
+        connection.__exit__(None, None, None)
+
+    assert await waiting
+
+
+async def test_a_wait_that_takes_too_long_says_so(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", ""):
+        assert not await board.wait_synced(timedelta(milliseconds=1))

@@ -1,0 +1,72 @@
+"""What goes over the wire, and who may be at its other end."""
+
+import pytest
+
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse
+from mesh.api.envoy.type.v3 import semantic_version_pb2
+from mesh.errors import IdentityError, MeshError, ProtocolError
+from mesh.model.workload import Locality
+from mesh.snapshot.types import CLUSTER
+from mesh.xds.peer import Peer, admit
+from mesh.xds.wire import decode, encode
+from tests.unit.xds.proxy import Proxy
+
+SHOP = "spiffe://proa.local/ns/shop/sa/orders"
+PROVEN = {"peer_spiffe_id": [SHOP.encode()]}
+
+
+def test_a_response_says_all_that_the_protocol_asks_for() -> None:
+    [response] = Proxy({CLUSTER: {"a": "1"}}).ask(CLUSTER, "a", "ghost")
+
+    message = DeltaDiscoveryResponse.FromString(encode(response, "proa/1"))
+
+    [resource] = message.resources
+    assert (resource.name, resource.version, resource.resource.value) == ("a", "1", b"1")
+    assert message.type_url == resource.resource.type_url == CLUSTER
+    assert message.removed_resources == ["ghost"]
+    assert (message.nonce, message.system_version_info) == (response.nonce, response.version)
+    assert message.control_plane.identifier == "proa/1"
+
+
+def test_bytes_that_are_no_request_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="DeltaDiscoveryRequest"):
+        decode(b"\xff\xff\xff")
+
+
+def test_a_peer_is_who_its_certificate_says_at_the_place_that_its_node_says() -> None:
+    node = base_pb2.Node(
+        id="shop/orders/orders-0",
+        locality=base_pb2.Locality(region="r1", zone="z1"),
+        user_agent_build_version=base_pb2.BuildVersion(
+            version=semantic_version_pb2.SemanticVersion(major_number=1, minor_number=40, patch=0)
+        ),
+    )
+
+    peer = admit(node, PROVEN, {"shop/orders/orders-0": SHOP}.get)
+
+    assert peer == Peer("shop/orders/orders-0", SHOP, Locality("r1", "z1"), "1.40.0")
+
+
+def test_a_client_that_is_no_envoy_may_say_its_version_in_words() -> None:
+    node = base_pb2.Node(id="a", user_agent_version="1.85.1-dev")
+
+    assert admit(node, PROVEN, {"a": SHOP}.get).envoy_version == "1.85.1-dev"
+
+
+@pytest.mark.parametrize(
+    ("node_id", "proven", "error", "words"),
+    [
+        pytest.param("", PROVEN, ProtocolError, "no node id", id="nobody"),
+        pytest.param("ghost", PROVEN, IdentityError, "no agent has attached", id="a node that is not attached"),
+        pytest.param("a", {}, IdentityError, "says nothing", id="no SPIFFE id"),
+        pytest.param("other", PROVEN, IdentityError, SHOP, id="the node of somebody else"),
+    ],
+)
+def test_others_are_refused_with_the_reason(
+    node_id: str, proven: dict[str, list[bytes]], error: type[MeshError], words: str
+) -> None:
+    recorded = {"a": SHOP, "other": "spiffe://proa.local/ns/shop/sa/other"}
+
+    with pytest.raises(error, match=words):
+        admit(base_pb2.Node(id=node_id), proven, recorded.get)
