@@ -13,8 +13,8 @@ from mesh.local.supervisor import Audience, Files, Supervisor
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-SAME_SIGNAL: Final = 0.1
-"""Seconds within which a second signal is the first one over again: `timeout` sends it to its child and to its group."""
+SAME_SIGNAL: Final = 0.03
+"""Seconds within which a second signal is the first one again: `timeout` sends it to its child and to its group."""
 
 
 async def run(state: State, files: Files, timeout: timedelta, audience: Audience) -> bool:

@@ -30,7 +30,9 @@ from mesh.policy.view import view_for
 from mesh.registry.documents import together
 from mesh.registry.leases import Lease, Report, endpoints_of, instance_of
 from mesh.registry.operations import Desired
+from mesh.snapshot.references import references
 from mesh.snapshot.seal import seal
+from mesh.snapshot.types import ROUTE
 from mesh.translate.bootstrap import bootstrap
 from mesh.translate.endpoint import load_assignment
 from mesh.translate.resources import instance_resources, resources_for
@@ -77,12 +79,13 @@ class Planned:
         seal(shared, own)  # refuses what contradicts itself
         started = bootstrap(instance, Address(LOOPBACK, self._ports(CONTROL_PLANE_OWNER).get("xds", 0)))
         clusters = [*shared.clusters, *own.clusters]
+        asked_for = {reference for listener in own.listeners for reference in references(listener)}
         return {
             "bootstrap": _plain(started),
             "clusters": _sorted(clusters),
             "endpoints": self._endpoints(workload, [*clusters, *started.static_resources.clusters]),
             "listeners": _sorted(own.listeners),
-            "routes": _sorted(shared.routes),
+            "routes": _sorted(route for route in shared.routes if (ROUTE, route.name) in asked_for),
             "runtimes": _sorted(shared.runtimes),
             "extensions": _sorted(shared.extensions),
         }

@@ -112,7 +112,7 @@ def test_a_fixed_port_in_use_is_named_with_its_holder(
 
 
 def test_an_envoy_that_will_not_start(launch: Callable[..., RunningMesh], written: Callable[..., Path]) -> None:
-    mesh = launch(written(workload("web", **SLEEP)), ready=False, timeout="15s", env={"PROA_ENVOY": "/bin/false"})
+    mesh = launch(written(workload("web", **SLEEP)), ready=False, timeout="10s", env={"PROA_ENVOY": "/bin/false"})
 
     assert mesh.wait(within=40) == 1
     assert re.search(r"test/web-0 is not ready: .*(envoy|Envoy|/bin/false)", mesh.printed), mesh.printed

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mesh.local.foreground import SAME_SIGNAL
 from tests.mesh.running import BOOKSTORE, STOPS_WITHIN, RunningMesh, eventually, proa
 
 pytestmark = pytest.mark.envoy
@@ -51,6 +52,7 @@ def test_a_second_signal_kills(launch: Callable[..., RunningMesh], bookstore: Ca
     )
     mesh.interrupt()
     eventually(lambda: "ending: calls that run may end first" in mesh.printed)
+    time.sleep(2 * SAME_SIGNAL)
     mesh.interrupt()
 
     assert mesh.wait(within=5) == 130
