@@ -12,7 +12,7 @@ from mesh.errors import LimitError, ProtocolError
 from mesh.registry.status import TypeStatus
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
-from mesh.xds.subscription import WILDCARD_TYPES, Delta, Refusal, Response, Subscription
+from mesh.xds.subscription import Delta, Refusal, Response, Subscription
 
 State = Mapping[str, Mapping[str, Resource]]
 """What one proxy should have: type URL -> name -> resource."""
@@ -67,9 +67,12 @@ class DeltaStream:
         return self._next_update(state) or self._next_removal(state)
 
     def is_quiet(self, state: State) -> bool:
-        """Whether the client has answered for all there is. Ask when `next_response` has returned None."""
-        asked = all(type_url in self._subscriptions for type_url in WILDCARD_TYPES if state.get(type_url))
-        return asked and not self._in_flight(*self._subscriptions)
+        """Whether the client has answered for all there is. Ask when `next_response` has returned None.
+
+        One that has yet to ask for a type has not. Endpoints are there for other proxies, too, so they do not count.
+        """
+        expected = (type_url for type_url, resources in state.items() if resources and type_url != ENDPOINT)
+        return all(map(self._subscriptions.__contains__, expected)) and not self._in_flight(*self._subscriptions)
 
     def types(self, state: State) -> tuple[TypeStatus, ...]:
         """How far the client is, by resource type."""

@@ -181,7 +181,8 @@ class AnyConversation(RuleBasedStateMachine):
         for type_url, kept in self.kept.items():
             there = self.proxy.contents[type_url]
             assert kept.has == {name: content for name, content in there.items() if kept.covers(name)}, type_url
-        assert self.proxy.stream.is_quiet(a_state(self.proxy.contents)) or not self.kept[CLUSTER].is_open
+        has_asked = all(self.kept[type_url].is_open for type_url in (CLUSTER, ROUTE) if self.proxy.contents[type_url])
+        assert self.proxy.stream.is_quiet(a_state(self.proxy.contents)) is has_asked
 
     def mend(self) -> None:
         """What was refused is not sent again as it is, so it changes."""

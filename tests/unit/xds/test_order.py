@@ -173,13 +173,15 @@ def test_removals_come_when_what_was_refused_is_deleted() -> None:
     assert removed(removal) == ("new", "old")
 
 
-@pytest.mark.parametrize("missing", [CLUSTER, LISTENER])
-def test_a_proxy_that_has_yet_to_ask_for_everything_is_not_quiet(missing: str) -> None:
-    proxy = Proxy({CLUSTER: {"a": "1"}, LISTENER: {"l": "1"}, RUNTIME: {"layer": "1"}})
-    proxy.ack_all(proxy.ask(CLUSTER if missing == LISTENER else LISTENER))
+@pytest.mark.parametrize("missing", [CLUSTER, LISTENER, ROUTE, RUNTIME])
+def test_a_proxy_that_has_yet_to_ask_for_a_type_is_not_quiet(missing: str) -> None:
+    asked = {CLUSTER: "*", LISTENER: "*", ROUTE: "r", RUNTIME: "layer"}
+    proxy = Proxy({**OLD, RUNTIME: {"layer": "1"}})
+    for type_url in asked.keys() - {missing}:
+        proxy.ack_all(proxy.ask(type_url, asked[type_url]))
     assert not proxy.stream.is_quiet(a_state(proxy.contents))
 
-    proxy.ack_all(proxy.ask(missing))
+    proxy.ack_all(proxy.ask(missing, asked[missing]))
 
     assert proxy.stream.is_quiet(a_state(proxy.contents))
 

@@ -1,0 +1,237 @@
+"""A real Envoy as the proxy: what it gets, keeps, loses, refuses and is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from mesh.api.envoy.config.cluster.v3 import cluster_pb2
+from mesh.api.envoy.config.endpoint.v3 import endpoint_pb2
+from mesh.api.envoy.config.listener.v3 import listener_pb2
+from mesh.api.envoy.config.route.v3 import route_pb2
+from mesh.api.envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
+from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401
+    http_connection_manager_pb2,
+)
+from mesh.registry.status import ProxyState, ProxyStatus
+from mesh.snapshot.resource import Resource, resource
+from tests.xds.control_plane import NODE, STRANGER, ControlPlane
+from tests.xds.envoy_process import EnvoyProcess
+
+pytestmark = pytest.mark.envoy
+
+SOON = timedelta(seconds=20)
+WARMING_TIMEOUT = timedelta(seconds=15)
+"""After which Envoy gives up on endpoints that do not come."""
+ADS = {"ads": {}, "resource_api_version": "V3"}
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[int]:
+    """The port of a server that answers everything with `hello`."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+def envoy(tmp_path: Path) -> EnvoyProcess:
+    return EnvoyProcess(tmp_path)
+
+
+async def test_envoy_gets_all_that_it_should_have_and_uses_it(
+    control_plane: ControlPlane, envoy: EnvoyProcess, backend: int
+) -> None:
+    control_plane.publish(*a_service("web", backend))
+    async with envoy.running(control_plane):
+        await envoy.until(lambda: envoy.call("web") == "hello")
+        assert await control_plane.board.wait_synced(SOON)
+
+        assert envoy.names("Cluster") == envoy.names("ClusterLoadAssignment") == {"web"}
+        assert envoy.names("Listener") == envoy.names("RouteConfiguration") == {"web"}
+        status = status_of(control_plane)
+        assert (status.state, status.identity) == (ProxyState.SYNCED, "spiffe://proa.local/ns/shop/sa/orders")
+        assert status.envoy_version.startswith("1.")
+        assert status.report.resources_sent == 4
+
+
+async def test_a_restarted_control_plane_sends_nothing_again(envoy: EnvoyProcess, backend: int) -> None:
+    control_plane = ControlPlane()
+    control_plane.publish(*a_service("web", backend))
+    async with control_plane.serving():
+        running = envoy.running(control_plane)
+        await running.__aenter__()
+        await envoy.until(lambda: envoy.call("web") == "hello")
+    try:
+        assert await asyncio.to_thread(envoy.call, "web") == "hello"
+
+        control_plane.forget()
+        control_plane.publish(*a_service("web", backend))
+        async with control_plane.serving():
+            await connected_again(control_plane)
+            assert await control_plane.board.wait_synced(SOON)
+
+            report = status_of(control_plane).report
+            assert (report.bytes_sent, report.resources_sent) == (0, 0)
+            assert {each.type_url.rpartition(".")[2]: each.resources for each in report.types} == {
+                "Cluster": 1,
+                "ClusterLoadAssignment": 1,
+                "Listener": 1,
+                "RouteConfiguration": 1,
+            }
+            assert await asyncio.to_thread(envoy.call, "web") == "hello"
+    finally:
+        await running.__aexit__(None, None, None)
+
+
+async def test_what_was_deleted_while_the_control_plane_was_away_vanishes(envoy: EnvoyProcess, backend: int) -> None:
+    control_plane = ControlPlane()
+    control_plane.publish(*a_service("web", backend), *a_service("old", backend))
+    async with control_plane.serving():
+        running = envoy.running(control_plane)
+        await running.__aenter__()
+        await envoy.until(lambda: envoy.call("old") == "hello")
+    try:
+        control_plane.forget()
+        control_plane.publish(*a_service("web", backend))
+        async with control_plane.serving():
+            await envoy.until(lambda: envoy.names("Cluster") == envoy.names("Listener") == {"web"})
+
+            assert await control_plane.board.wait_synced(SOON)
+            assert status_of(control_plane).report.resources_sent == 0
+            assert await asyncio.to_thread(envoy.call, "web") == "hello"
+    finally:
+        await running.__aexit__(None, None, None)
+
+
+async def test_a_changed_cluster_does_not_wait_for_endpoints_that_envoy_has(
+    control_plane: ControlPlane, envoy: EnvoyProcess, backend: int
+) -> None:
+    control_plane.publish(*a_service("web", backend))
+    async with envoy.running(control_plane):
+        await envoy.until(lambda: envoy.call("web") == "hello")
+        assert await control_plane.board.wait_synced(SOON)
+
+        control_plane.publish(*a_service("web", backend, connect_timeout="7s"))
+
+        assert await control_plane.board.wait_synced(WARMING_TIMEOUT / 3)
+        assert await asyncio.to_thread(envoy.call, "web") == "hello"
+
+
+async def test_a_service_that_comes_and_goes_leaves_nothing_behind(
+    control_plane: ControlPlane, envoy: EnvoyProcess, backend: int
+) -> None:
+    control_plane.publish(*a_service("web", backend))
+    async with envoy.running(control_plane):
+        await envoy.until(lambda: envoy.call("web") == "hello")
+
+        control_plane.publish(*a_service("web", backend), *a_service("new", backend))
+        await envoy.until(lambda: envoy.call("new") == "hello")
+        control_plane.publish(*a_service("web", backend))
+
+        assert await control_plane.board.wait_synced(SOON)
+        assert envoy.names("Cluster") == envoy.names("Listener") == {"web"}
+
+
+async def test_a_refusal_is_told_in_envoys_words_and_the_rest_goes_on(
+    control_plane: ControlPlane, envoy: EnvoyProcess, backend: int
+) -> None:
+    control_plane.publish(*a_service("web", backend))
+    async with envoy.running(control_plane):
+        await envoy.until(lambda: envoy.call("web") == "hello")
+
+        bad = resource("bad", cluster_pb2.Cluster(name="bad", lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED))
+        control_plane.publish(*a_service("web", backend), bad)
+        assert await control_plane.board.wait_synced(SOON)
+        assert status_of(control_plane).state is ProxyState.NACKED
+        assert status_of(control_plane).last_nack.startswith("bad: ")
+        assert "did not provide one" in status_of(control_plane).last_nack
+
+        control_plane.publish(*a_service("web", backend), *a_service("new", backend))
+        await envoy.until(lambda: envoy.call("new") == "hello")
+        assert await control_plane.board.wait_synced(SOON)
+        assert status_of(control_plane).state is ProxyState.SYNCED
+
+
+async def test_an_envoy_with_the_certificate_of_somebody_else_is_refused(
+    control_plane: ControlPlane, envoy: EnvoyProcess, backend: int
+) -> None:
+    control_plane.publish(*a_service("web", backend))
+    async with envoy.running(control_plane, identity=STRANGER):
+        # 7 is PERMISSION_DENIED.
+        await envoy.until(lambda: "closed: 7" in envoy.log() and STRANGER.uri in envoy.log())
+
+        assert control_plane.board.proxies() == ()
+        assert envoy.names("Cluster") == set()
+
+
+async def connected_again(control_plane: ControlPlane) -> None:
+    while True:
+        seen = control_plane.board.changes.number
+        proxy = control_plane.board.proxy(NODE)
+        if proxy and proxy.state is ProxyState.SYNCED:
+            return
+        await control_plane.board.changes.after(seen)
+
+
+def status_of(control_plane: ControlPlane) -> ProxyStatus:
+    [status] = control_plane.board.proxies()
+    return status
+
+
+def a_service(name: str, port: int, connect_timeout: str = "1s") -> list[Resource]:
+    """A listener whose routes lead to a cluster whose endpoint is the port, all by xDS and all called `name`."""
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": name}}
+    return [
+        parsed(
+            cluster_pb2.Cluster(),
+            name=name,
+            type="EDS",
+            connect_timeout=connect_timeout,
+            eds_cluster_config={"eds_config": ADS},
+        ),
+        parsed(endpoint_pb2.ClusterLoadAssignment(), cluster_name=name, endpoints=[{"lb_endpoints": [endpoint]}]),
+        parsed(
+            route_pb2.RouteConfiguration(),
+            name=name,
+            virtual_hosts=[{"name": "all", "domains": ["*"], "routes": [route]}],
+        ),
+        parsed(
+            listener_pb2.Listener(),
+            name=name,
+            address={"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            filter_chains=[{"filters": [http_connection_manager(name)]}],
+        ),
+    ]
+
+
+def http_connection_manager(route: str) -> dict[str, Any]:
+    prefix = "type.googleapis.com/envoy.extensions.filters"
+    router = {"name": "router", "typed_config": {"@type": f"{prefix}.http.router.v3.Router"}}
+    return {
+        "name": "http",
+        "typed_config": {
+            "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": route,
+            "rds": {"route_config_name": route, "config_source": ADS},
+            "http_filters": [router],
+        },
+    }
+
+
+def parsed(message: Message, **fields: Any) -> Resource:
+    ParseDict(fields, message)
+    return resource(fields.get("name") or fields["cluster_name"], message)
