@@ -17,7 +17,7 @@ def server_credentials(
     """For a server that only speaks to holders of a certificate of `authority`, and says who itself is.
 
     Its leaf has the identity of the control plane and, since gRPC clients in Python check a host name and not a URI,
-    the name `localhost`. When it is due, the handshake that finds it so gets a new one.
+    host names beside it. When it is due, the handshake that finds it so gets a new one.
     """
     leaf = _RenewedLeaf(authority, now, lifetime)
     return grpc.dynamic_ssl_server_credentials(
