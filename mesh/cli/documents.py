@@ -36,7 +36,7 @@ def apply(
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Add or replace documents, all of them or none."""
+    """Add or replace documents, all or none."""
     from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
     from mesh.cli.output import report, write
@@ -88,7 +88,7 @@ def describe(
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Show documents in full: where they come from, whether they hold, what they say."""
+    """Show documents in full, with their conditions."""
     from mesh.cli.connection import connected
     from mesh.cli.output import write
 
@@ -114,7 +114,10 @@ def delete(
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Delete applied documents, all of them or none: `delete KIND NAME`, or `delete -f FILE`."""
+    """Delete applied documents, all or none.
+
+    Either `delete KIND NAME` or `delete -f FILE`.
+    """
     from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
     from mesh.cli.output import write

@@ -25,7 +25,7 @@ def down(
     timeout: TimeoutOption = "60s",
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """End a mesh as Ctrl-C does, and wait until it has ended."""
+    """End a mesh as Ctrl-C does, and wait for it."""
     from mesh.cli.connection import state_of
     from mesh.cli.output import write
     from mesh.local.state import holder

@@ -37,7 +37,7 @@ def logs(
     state: StateOption = None,
     server: ServerOption = None,
 ) -> None:
-    """Print the output of a service, or of what stands beside it."""
+    """Print the output of a service, or its sidecar."""
     from mesh.cli.connection import state_of
 
     if envoy and agent:

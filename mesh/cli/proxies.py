@@ -18,7 +18,10 @@ def proxy_status(
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Show each proxy: identity, Envoy, configuration, since when, and the last refusal in Envoy's words."""
+    """Show what each proxy runs, and since when.
+
+    The last NACK is in Envoy's own words, and kept after it was mended.
+    """
     from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
     from mesh.cli.output import as_json, now, table, write

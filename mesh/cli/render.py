@@ -19,7 +19,10 @@ def render(
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
 ) -> None:
-    """Print the exact configuration that a proxy gets: bootstrap, listeners, routes, clusters, endpoints."""
+    """Print a proxy's configuration, from files alone.
+
+    It is the exact one: bootstrap, listeners, routes, clusters, endpoints.
+    """
     from mesh.cli.output import report, write
     from mesh.cli.sources import source_files
     from mesh.local.render import rendered

@@ -25,7 +25,7 @@ def up(
     state: StateOption = None,
     timeout: TimeoutOption = "60s",
 ) -> None:
-    """Start a mesh and keep it running until Ctrl-C: control plane, services, and one Envoy beside each."""
+    """Run a mesh until Ctrl-C: control plane, services, and an Envoy beside each."""
     started = time.monotonic()
     import asyncio
 

@@ -6,7 +6,7 @@ from mesh.cli.options import Format, OutputOption
 
 
 def version(output: OutputOption = Format.TABLE) -> None:
-    """Show the versions of Proa, of its Envoy and of Python."""
+    """Show the versions of Proa, Envoy and Python."""
     from importlib.metadata import version as version_of
 
     from mesh.cli.output import write

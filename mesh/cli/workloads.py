@@ -40,7 +40,10 @@ def scale(
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Run N instances of a workload, until its document changes or `proa up` starts anew."""
+    """Run N instances of a workload.
+
+    So many, until its document changes or `proa up` starts anew.
+    """
     from mesh.api.proa.v1 import workloads_pb2
     from mesh.cli.connection import SECONDS
 
@@ -63,7 +66,10 @@ def restart(
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Replace the instances of a workload one after the other: each new one is ready before an old one leaves."""
+    """Replace the instances of a workload.
+
+    One after the other: each new one is ready before an old one leaves.
+    """
     from mesh.api.proa.v1 import workloads_pb2
     from mesh.cli.connection import SECONDS
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from mesh.agent.logfile import last_line
+from mesh.agent.ending import describe
 from mesh.agent.process import Process, start
 from mesh.registry.changes import Changes
 
@@ -67,6 +67,7 @@ class Child:
         self._failures = Changes()
         self._ended = asyncio.Event()
         self._ends_in_a_row = 0
+        self._how_it_ended = ""
         self._folder = Path.cwd()
         self.log = log
 
@@ -80,9 +81,9 @@ class Child:
         return self._failures.number
 
     @property
-    def last_words(self) -> str:
-        """What it printed last, in this start or an earlier one."""
-        return last_line(self.log).removeprefix("error: ") or "it said nothing"
+    def how_it_ended(self) -> str:
+        """The last time, for people: `exited with code 1 after 0.3 s: no such table`."""
+        return self._how_it_ended
 
     @property
     def stopping(self) -> bool:
@@ -123,11 +124,13 @@ class Child:
         if self._last_signal:
             self._process.signal(self._last_signal)  # `stop` came while it was being started
         self._changed()
-        await self._process.wait()
+        status, said = await self._process.wait(), self._process.last_line.removeprefix("error: ")
         self._process = None
+        lived = timedelta(seconds=time.monotonic() - started)
+        self._how_it_ended = describe(status, lived, said if status > 0 else "")
+        self._ends_in_a_row = 1 if lived > SETTLED else self._ends_in_a_row + 1
         if not self.stopping:
             self._failures.notify()
-        self._ends_in_a_row = 1 if time.monotonic() - started > SETTLED.total_seconds() else self._ends_in_a_row + 1
         self._changed()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause(self._ends_in_a_row).total_seconds()):

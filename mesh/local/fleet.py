@@ -43,7 +43,7 @@ class Agent:
     @property
     def why_not_ready(self) -> str:
         if self.current is None and self.child.ends:
-            return f"its agent ended: {self.child.last_words}"
+            return f"its agent {self.child.how_it_ended}"
         return why_not_ready(self.current, self.child.pid)
 
     @property

@@ -33,6 +33,7 @@ async def run(state: State, files: Files, timeout: timedelta, audience: Audience
                 stopping = await race(mesh.stop(), second.wait())
                 if second.is_set():
                     await mesh.kill()
+            audience.note("ended")
             for done in (serving, stopping):
                 done.result()
         except BaseExceptionGroup as group:

@@ -29,7 +29,7 @@ class Journal:
     def child(self, name: str, child: Child) -> None:
         """That a process ended without being asked."""
         if child.ends > self._ends.get(name, 0):
-            self._audience.warn(f"{name} ended and is started again. Last it said: {child.last_words}")
+            self._audience.warn(f"{name} {child.how_it_ended}; it is started again")
         self._ends[name] = child.ends
 
     def instances(self, agents: Iterable[Agent], *, quiet: bool) -> None:

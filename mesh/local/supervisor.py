@@ -64,6 +64,7 @@ class Supervisor:
         self._fleet = Fleet(state, lifeline, tasks, self._changed.set)
         self._wanted: tuple[Wanted, ...] | None = None
         self._left_out = 0
+        self._has_files = False
         self._quiet = True
         self._ready = asyncio.Event()
         self._written: Mapping[str, Any] = {}
@@ -170,9 +171,8 @@ class Supervisor:
         except TimeoutError:
             raise self._not_ready(timeout) from None
         if not self._ready.is_set():
-            raise StartError(
-                "control plane", self._control_plane.last_words, f"Its output is in {self._control_plane.log}"
-            )
+            how = self._control_plane.how_it_ended
+            raise StartError("control plane", f"it {how}", f"Its output is in {self._control_plane.log}")
 
     def _speak(self) -> None:
         self._quiet = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -66,13 +67,14 @@ async def test_a_child_that_ends_is_started_again(run: Callable[..., Child]) -> 
 
     assert await said(child, "here", times=2) != first
     assert child.ends == 1
+    assert child.how_it_ended.startswith("was ended by SIGKILL after ")
 
 
 async def test_a_child_that_cannot_start_says_why(run: Callable[..., Child]) -> None:
     child = run(ENDS)
     await asyncio.wait_for(child.failed(2), 20)
 
-    assert child.last_words == "out of paper"
+    assert re.fullmatch(r"exited with code 3 after \d+\.\d s: out of paper", child.how_it_ended)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
