@@ -71,14 +71,14 @@ def _grpc(channel: grpc.aio.Channel, health: HealthCheck, port: int) -> Check:
         try:
             answer = await ask(request, timeout=health.timeout.total_seconds())
         except grpc.aio.AioRpcError as error:
-            return _grpc_problem(error, health, port)
+            return await _grpc_problem(error, health, port)
         status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return "" if status == "SERVING" else f"its health check answers {status}"
 
     return check
 
 
-def _grpc_problem(error: grpc.aio.AioRpcError, health: HealthCheck, port: int) -> str:
+async def _grpc_problem(error: grpc.aio.AioRpcError, health: HealthCheck, port: int) -> str:
     match error.code():
         case grpc.StatusCode.UNIMPLEMENTED:
             return (
@@ -91,7 +91,7 @@ def _grpc_problem(error: grpc.aio.AioRpcError, health: HealthCheck, port: int) -
                 f"no answer to the gRPC health check at {host_port(port)} within {health.timeout.total_seconds():g} s"
             )
         case grpc.StatusCode.UNAVAILABLE:
-            return f"nothing speaks gRPC at {host_port(port)}"
+            return await _not_spoken("gRPC", health, port)
         case code:
             return f"its health check answers {code.name}: {error.details()}"
 
@@ -103,8 +103,13 @@ async def _http(health: HealthCheck, port: int) -> str:
     except TimeoutError:
         return f"no answer to GET {health.path} at {host_port(port)} within {health.timeout.total_seconds():g} s"
     except (OSError, HTTPException):
-        return f"nothing speaks HTTP/1.1 at {host_port(port)}"
-    return "" if 200 <= status < 300 else f"GET {health.path} answers {status}"
+        return await _not_spoken("HTTP/1.1", health, port)
+    return "" if 200 <= status < 300 else f"GET {health.path} answers {status}{_other_path(status)}"
+
+
+def _other_path(status: int) -> str:
+    """What to do about an answer that says nothing of health."""
+    return ", not 2xx; correct `health: {path: …}`, or write `health: {type: tcp}`" if 300 <= status < 500 else ""
 
 
 def _http_status(port: int, path: str, seconds: float) -> int:
@@ -124,6 +129,12 @@ async def _tcp(health: HealthCheck, port: int) -> str:
         return f"nothing listens at {host_port(port)}"
     writer.close()
     return ""
+
+
+async def _not_spoken(protocol: str, health: HealthCheck, port: int) -> str:
+    if await _tcp(health, port):
+        return f"nothing speaks {protocol} at {host_port(port)}"
+    return f"what listens at {host_port(port)} does not speak {protocol}; write what it speaks: `appProtocol: …`"
 
 
 async def _none() -> str:

@@ -68,7 +68,9 @@ def _check_command(launch: Launch, where: str) -> None:
     program = launch.argv[0]
     if "/" not in program:
         if not shutil.which(program, path=launch.env.get("PATH", os.defpath)):
-            raise StartError(where, f"there is no command `{program}` on the PATH", "Install it, or correct `command:`")
+            words = f"Write each word by itself: [{', '.join(program.split())}]"
+            remedy = words if " " in program else "Install it, or correct `command:`"
+            raise StartError(where, f"there is no command `{program}` on the PATH", remedy)
         return
     path = launch.cwd / program
     if not path.is_file():

@@ -124,7 +124,8 @@ class Service:
     def _ended(self, process: Process, how: str) -> None:
         self._process = None
         log("service_ended", pid=process.pid, how=how)
-        why = StartError(self._plan.where, f"the service {how}", f"Its output is in {self._output}")
+        stays = "" if process.status else "A service stays in the foreground until it gets SIGTERM. "
+        why = StartError(self._plan.where, f"the service {how}", f"{stays}Its output is in {self._output}")
         self._set(pid=0, healthy=False, exposed=(), reason=str(why))
 
     async def _watch(self, pid: int | None) -> NoReturn:

@@ -54,7 +54,7 @@ def _port_variable(name: str) -> str:
 def _remedy(name: str, variables: Mapping[str, str]) -> str:
     if name.startswith("upstreams.") and not any(known.startswith("upstreams.") for known in variables):
         return "Declare it under `upstreams:`, and see that its service is there"
-    near = get_close_matches(name, variables, n=1)
+    near = get_close_matches(name.lower(), variables, n=1)  # ${PORT} is what a shell would call it
     known = ", ".join(f"${{{other}}}" for other in sorted(variables))
     meant = f"Did you mean ${{{near[0]}}}? " if near else ""
     return f"{meant}There are {known}; write $${{{name}}} for the plain text"

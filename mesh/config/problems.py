@@ -26,8 +26,26 @@ def problem_of(detail: ErrorDetails, source: Source, model: type[BaseModel]) -> 
         case "value_error":
             problem, remedy = in_two(str(detail["ctx"]["error"]))
             return ConfigError(source.where(path), f"{field}: {problem}", remedy)
-    problem = f"{field}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {_short(detail['input'])}"
-    return ConfigError(source.where(path), problem, "Change it")
+    problem, remedy = _of_another_kind(detail)
+    return ConfigError(source.where(path), f"{field}: {problem}", remedy)
+
+
+def _of_another_kind(detail: ErrorDetails) -> tuple[str, str]:
+    """Problem and remedy of a value that is not of the kind that the field holds."""
+    value, limits = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "tuple_type":
+            items = ", ".join(value.split()) if isinstance(value, str) else "…"
+            return f"{_short(value)} is no list", f"Write it as a list: [{items}]"
+        case "model_type" | "mapping_type" | "dict_type":
+            return f"{_short(value)} is no mapping", "Write it as a mapping: {name: value}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{_short(value)} is no whole number", "Write digits"
+        case "greater_than_equal":
+            return f"{_short(value)} is too small", f"Write {limits['ge']} or more"
+        case "less_than_equal":
+            return f"{_short(value)} is too large", f"Write {limits['le']} or less"
+    return f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_short(value)}", "Change it"
 
 
 def in_two(sentence: str) -> tuple[str, str]:

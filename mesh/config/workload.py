@@ -104,6 +104,12 @@ class WorkloadSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _health_fits(self) -> Self:
+        if self.health.type not in (None, HealthType.NONE) and not self.all_ports():
+            raise ValueError(f"health type {self.health.type} needs a port; give it one, or write `type: none`")
+        return self
+
+    @model_validator(mode="after")
     def _upstreams_fit(self) -> Self:
         _once("upstream", ((up.service, up.port) for up in self.upstreams))
         _once("variable", [up.env for up in self.upstreams if up.env])

@@ -87,12 +87,14 @@ async def test_a_grpc_check_has_an_end() -> None:
     async with raw_service(None) as port:
         words = await look(port, HealthType.GRPC)
 
-    assert words.startswith(("no answer to the gRPC health check at", "nothing speaks gRPC at"))
+    assert words.startswith(("no answer to the gRPC health check at", "what listens at"))
 
 
 async def test_a_grpc_check_of_another_protocol_says_so() -> None:
     async with raw_service(b"HTTP/1.1 200 OK\r\n\r\n") as port:
-        assert await look(port, HealthType.GRPC) == f"nothing speaks gRPC at 127.0.0.1:{port}"
+        words = await look(port, HealthType.GRPC)
+
+    assert words == (f"what listens at 127.0.0.1:{port} does not speak gRPC; write what it speaks: `appProtocol: …`")
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +105,16 @@ async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.Monke
         assert await look(port, HealthType.GRPC) == ""
 
 
+OTHER_PATH = ", not 2xx; correct `health: {path: …}`, or write `health: {type: tcp}`"
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
         pytest.param("200 OK", "", id="200"),
         pytest.param("204 No Content", "", id="204"),
-        pytest.param("302 Found", "GET /live answers 302", id="a redirect"),
+        pytest.param("302 Found", f"GET /live answers 302{OTHER_PATH}", id="a redirect"),
+        pytest.param("404 Not Found", f"GET /live answers 404{OTHER_PATH}", id="404"),
         pytest.param("503 Service Unavailable", "GET /live answers 503", id="503"),
     ],
 )
@@ -124,7 +130,11 @@ async def test_an_http_check_has_an_end() -> None:
 
 async def test_an_http_check_of_another_protocol_says_so() -> None:
     async with raw_service(b"220 mail\r\n") as port:
-        assert await look(port, HealthType.HTTP) == f"nothing speaks HTTP/1.1 at 127.0.0.1:{port}"
+        words = await look(port, HealthType.HTTP)
+
+    assert words == (
+        f"what listens at 127.0.0.1:{port} does not speak HTTP/1.1; write what it speaks: `appProtocol: …`"
+    )
 
 
 async def test_a_tcp_service_is_healthy_when_it_listens() -> None:

@@ -78,6 +78,11 @@ def test_a_command_that_is_not_on_the_path_is_named(tmp_path: Path) -> None:
         check(runnable(tmp_path, "nope"), PLAN, free=free)
 
 
+def test_a_whole_command_in_one_word_is_shown_in_words(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"Write each word by itself: \[node, server\.js\]"):
+        check(runnable(tmp_path, "node server.js"), PLAN, free=free)
+
+
 def test_a_program_that_is_not_there_is_named_with_its_folder(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=rf"mesh\.yaml:3: there is no program {tmp_path}/bin/run"):
         check(runnable(tmp_path, "bin/run"), PLAN, free=free)

@@ -76,6 +76,7 @@ def test_a_variable_is_replaced(text: str, value: str) -> None:
     ("text", "message"),
     [
         pytest.param("${prot}", r"mesh\.yaml:3: \$\{prot\} is not known.* Did you mean \$\{port\}\?", id="a slip"),
+        pytest.param("${PORT}", r"Did you mean \$\{port\}\?", id="as a shell calls it"),
         pytest.param("${HOME}", r"There are \$\{host\}, .*write \$\$\{HOME\} for the plain text", id="a shell's"),
         pytest.param("${upstreams.stok}", r"Did you mean \$\{upstreams\.stock\}\?", id="an upstream misspelt"),
     ],

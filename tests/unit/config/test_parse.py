@@ -250,15 +250,9 @@ def test_all_mistakes_of_a_document_are_told_at_once() -> None:
             id="bad path",
         ),
         pytest.param(
-            a_workload("a", "port: 70000"),
-            "mesh.yaml:4: spec.port: input should be less than or equal to 65535, not 70000. Change it",
-            id="port out of range",
-        ),
-        pytest.param(
-            a_workload("a", "replicas: 'a word that goes on and on and on and on and on'"),
-            "mesh.yaml:4: spec.replicas: input should be a valid integer, unable to parse string as an integer, "
-            "not 'a word that goes on and on and on an.... Change it",
-            id="long value",
+            a_workload("a", "health: {type: http}"),
+            "mesh.yaml:4: spec: health type http needs a port. Give it one, or write `type: none`",
+            id="nowhere to ask for health",
         ),
         pytest.param(
             a_workload("Orders"),
