@@ -58,27 +58,35 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) 
 
 
 def plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned with spaces, for a file or a pipe; an empty cell is a dash, so that columns can be counted."""
-    lines = [[column.upper() for column in columns], *[[cell or "-" for cell in row] for row in rows]]
+    """One line per row, for a file or a pipe; an empty cell is a dash, so that columns can be counted."""
+    lines = [[column.upper() for column in columns], *[[" ".join(cell.split()) or "-" for cell in row] for row in rows]]
     widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 
+MAX_WIDTH = 10_000
 COLOURS = {"SYNCED": "green", "PENDING": "yellow", "NACKED": "red", "DISCONNECTED": "red"}
 
 
 def _on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*[column.upper() for column in columns], box=SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for column in columns[:-1]:
+        drawn.add_column(column.upper(), no_wrap=True)
+    drawn.add_column(columns[-1].upper(), min_width=max(len(word) for row in rows for word in ["", *row[-1].split()]))
     for row in rows:
         drawn.add_row(*[Text(cell, style=COLOURS.get(cell, "")) for cell in row])
-    Console().print(drawn)
+    console = Console()
+    # Half an address is worth nothing: what does not fit is left to the terminal to wrap.
+    needed = Measurement.get(console, console.options.update(max_width=MAX_WIDTH), drawn).minimum
+    Console(width=max(console.width, needed)).print(drawn)
 
 
 def ago(then: datetime, now: datetime) -> str:

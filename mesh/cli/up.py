@@ -60,7 +60,7 @@ class Screen:
     def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
         from mesh.cli.output import table
 
-        columns = ("workload", "instance", "version", "service at", "mTLS at", "calls", "pid", "envoy pid")
+        columns = ("instance", "service at", "mTLS at", "calls")
         table(columns, map(_row, mesh["workloads"]), empty="No workload is wanted yet: apply one.")
         took = time.monotonic() - self._started
         print("\nTry next:", *(f"  {command}" for command in self._next(mesh)), "", sep="\n")
@@ -82,14 +82,10 @@ class Screen:
 def _row(workload: Mapping[str, Any]) -> tuple[str, ...]:
     envoy = workload["envoy"]
     return (
-        f"{workload['namespace']}/{workload['name']}",
-        workload["instance"],
-        workload["version"],
+        f"{workload['namespace']}/{workload['instance']}",
         workload["address"] or "",
         envoy["inbound"] or "",
-        " ".join(f"{key}={address}" for key, address in envoy["upstreams"].items()),
-        str(workload["pid"] or ""),
-        str(envoy["pid"] or ""),
+        "\n".join(f"{key}={address}" for key, address in envoy["upstreams"].items()),
     )
 
 

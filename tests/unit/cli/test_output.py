@@ -54,3 +54,18 @@ def test_yaml_keeps_the_order_of_fields(capsys: pytest.CaptureFixture[str]) -> N
     write({"kind": "Mesh", "apiVersion": "ü"}, Format.YAML)
 
     assert capsys.readouterr().out == "kind: Mesh\napiVersion: ü\n"
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_a_terminal_of_any_width_shows_whole_addresses(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    table(("instance", "address", "calls"), [("bookstore/orders-0", "127.0.0.1:28641", "a=127.0.0.1:1 " * 4)], empty="")
+
+    out = capsys.readouterr().out
+    assert "bookstore/orders-0" in out
+    assert "127.0.0.1:28641" in out
+    assert "…" not in out
