@@ -18,8 +18,8 @@ def variables_for(plan: Plan, addresses: Addresses, *, python: str, state: str) 
     """What `${…}` may name, with its value. `${port}` is the first port's."""
     ports = {f"port.{port.name}": str(addresses.app[port.number]) for port in plan.ports}
     upstreams = {f"upstreams.{key}": host_port(port) for key, port in addresses.upstreams.items()}
-    first = _first_port("port", plan, addresses)
-    return {"host": LOOPBACK, **first, **ports, **upstreams, "python": python, "state": state}
+    own = {"host": LOOPBACK, "outbound": host_port(addresses.outbound), "python": python, "state": state}
+    return {**own, **_first_port("port", plan, addresses), **ports, **upstreams}
 
 
 def given_environment(plan: Plan, addresses: Addresses) -> dict[str, str]:

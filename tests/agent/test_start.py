@@ -140,8 +140,8 @@ async def test_a_service_that_never_passes_its_check_was_never_healthy(
         pytest.param(
             ["sleep", "${prot}"],
             {},
-            "mesh.yaml:3: ${prot} is not known to this workload. Did you mean ${port}? There are ${host}, ${port}, "
-            "${port.main}, ${python}, ${state}; write $${prot} for the plain text",
+            "mesh.yaml:3: ${prot} is not known to this workload. Did you mean ${port}? There are ${host}, ${outbound}, "
+            "${port}, ${port.main}, ${python}, ${state}; write $${prot} for the plain text",
             id="no such variable",
         ),
     ],

@@ -191,6 +191,9 @@ def test_http_is_routed_by_the_host_header(shop: RunningMesh, host: str) -> None
 
 def test_the_outbound_port_serves_as_http_proxy(shop: RunningMesh) -> None:
     """With `http_proxy` in its environment an unmodified program calls `http://web/`."""
+    environment = psutil.Process(shop.instance("talker")["pid"]).environ()
+
+    assert environment["http_proxy"] == f"http://{outbound(shop)}"
     assert str(who(outbound(shop), "http://web/who", host="web")["name"]).startswith("web-v")
 
 

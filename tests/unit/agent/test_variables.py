@@ -64,6 +64,7 @@ def test_what_the_control_plane_is_told() -> None:
         pytest.param("${host}:${port.main}", "127.0.0.1:20003", id="two in one word"),
         pytest.param("${upstreams.stock}", "127.0.0.1:20005", id="an upstream"),
         pytest.param("${upstreams.stock:9090}", "127.0.0.1:20006", id="an upstream's second port"),
+        pytest.param("http://${outbound}", "http://127.0.0.1:20007", id="the port that routes by name"),
         pytest.param("${python} ${state}", "/venv/bin/python /state", id="python and the state folder"),
         pytest.param("$${HOME} $HOME $", "${HOME} $HOME $", id="what is meant for a shell"),
     ],
