@@ -36,16 +36,19 @@ def connection_manager(
     max_age: timedelta | None = None,
 ) -> listener_components_pb2.Filter:
     """`codec` None takes what the connection speaks."""
+    only_http2 = codec is not None and codec.speaks_http2
     manager = _Manager(
         stat_prefix=stat_prefix,
-        codec_type=_Manager.HTTP2 if codec and codec.speaks_http2 else _Manager.AUTO,
+        codec_type=_Manager.HTTP2 if only_http2 else _Manager.AUTO,
         rds=http_connection_manager_pb2.Rds(config_source=ADS, route_config_name=routes),
         http_filters=filters,
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             idle_timeout=duration(IDLE_TIMEOUT), max_connection_duration=duration(max_age)
         ),
+        # HTTP/1.0 is what nginx speaks to those behind it unless told otherwise.
+        http_protocol_options=None if only_http2 else protocol_pb2.Http1ProtocolOptions(accept_http_10=True),
         http2_protocol_options=HTTP2,
-        upgrade_configs=[] if codec and codec.speaks_http2 else [_Manager.UpgradeConfig(upgrade_type="websocket")],
+        upgrade_configs=[] if only_http2 else [_Manager.UpgradeConfig(upgrade_type="websocket")],
         # Deadlines come from the call; an idle stream is no mistake.
         stream_idle_timeout=duration(timedelta(0)),
         # Ids and server names of the service pass through as they are.

@@ -197,6 +197,10 @@ def test_the_outbound_port_serves_as_http_proxy(shop: RunningMesh) -> None:
     assert str(who(outbound(shop), "http://web/who", host="web")["name"]).startswith("web-v")
 
 
+def test_a_caller_may_be_older_than_http_1_1(shop: RunningMesh) -> None:
+    assert talk(upstream(shop, "web"), b"GET / HTTP/1.0\r\nhost: web\r\n\r\n").startswith(b"HTTP/1.0 200 OK\r\n")
+
+
 @pytest.mark.parametrize("host", ["nonesuch", "web:99", "accounts", "accounts.users"])
 def test_a_host_that_the_workload_may_not_name_is_not_found(shop: RunningMesh, host: str) -> None:
     status, body = get(outbound(shop), host=host)
