@@ -21,11 +21,34 @@ class ProxyState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A resource that a proxy was sent and has refused as it is now.
+
+    `error` is in the proxy's own words. `last_good` is the version that it goes on with, empty when it never had one.
+    """
+
+    name: str
+    version: str
+    error: str
+    last_good: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a resource is not sent yet: `needs` holds (type URL, name) of what the proxy has to accept before."""
+
+    type_url: str
+    name: str
+    needs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TypeStatus:
     """One resource type of one proxy.
 
-    `sent` and `acked` are digests of all that the proxy has of the type, empty for nothing. `error` is in the proxy's
-    own words, about a refusal that still stands. `resources` is how many the proxy has.
+    `sent`, `acked` and `nacked` are digests of all that the proxy has of the type, or would have, empty for nothing;
+    each with the time since when it is the one. `error` is in the proxy's own words, about a refusal that still stands;
+    `refused` are the resources that it concerns. `resources` is how many the proxy has, `held` which are held back.
     """
 
     type_url: str
@@ -33,6 +56,12 @@ class TypeStatus:
     acked: str = ""
     error: str = ""
     resources: int = 0
+    nacked: str = ""
+    sent_at: datetime | None = None
+    acked_at: datetime | None = None
+    nacked_at: datetime | None = None
+    refused: tuple[Refused, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +77,7 @@ class StreamReport:
     config_version: str = ""
     bytes_sent: int = 0
     resources_sent: int = 0
+    waits: tuple[Wait, ...] = ()
 
     @property
     def state(self) -> ProxyState:
