@@ -42,7 +42,11 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
     async def ListProxies(self, request: status_pb2.ListProxiesRequest, context: Any) -> status_pb2.ListProxiesResponse:
         proxies = self._board.proxies()
         return status_pb2.ListProxiesResponse(
-            proxies=[_proxy(proxy, self._compiler.problems.get(proxy.node_id, "")) for proxy in proxies]
+            proxies=[_proxy(proxy, self._compiler.problems.get(proxy.node_id, "")) for proxy in proxies],
+            refused_streams=[
+                status_pb2.RefusedStreams(reason=refused.reason, count=refused.count, last=refused.last, at=refused.at)
+                for refused in self._board.refused_streams()
+            ],
         )
 
     def _instances(self) -> list[status_pb2.Instance]:

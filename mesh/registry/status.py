@@ -104,6 +104,19 @@ class ProxyStatus:
     last_nack: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedStreams:
+    """Streams that were ended for one `reason` since the control plane started; `last` is what the last one was told.
+
+    Who could not prove who he is has no node id that could be believed, so these are not counted by proxy.
+    """
+
+    reason: str
+    count: int
+    last: str
+    at: datetime
+
+
 @dataclass(slots=True, eq=False)
 class StreamStatus:
     """One open stream, and where it reports."""
@@ -170,6 +183,7 @@ class StatusBoard:
         self.changes = Changes()
         self._now = now
         self._proxies: dict[str, _Proxy] = {}
+        self._refused_streams: dict[str, RefusedStreams] = {}
 
     def proxies(self) -> tuple[ProxyStatus, ...]:
         """All of them, sorted by node id."""
@@ -210,6 +224,16 @@ class StatusBoard:
             proxy.streams.remove(stream)
             self._drop_if_gone(proxy)
             self._refresh(proxy)
+
+    def refuse_stream(self, reason: str, words: str) -> None:
+        """A stream was ended for `reason`, one of few; its peer was told `words`."""
+        before = self._refused_streams.get(reason)
+        count = before.count + 1 if before else 1
+        self._refused_streams[reason] = RefusedStreams(reason, count, words, self._now())
+
+    def refused_streams(self) -> tuple[RefusedStreams, ...]:
+        """All of them, sorted by reason."""
+        return tuple(refused for _, refused in sorted(self._refused_streams.items()))
 
     def lagging(self) -> tuple[str, ...]:
         """Node ids of the connected proxies that have yet to answer for something that was published."""

@@ -201,3 +201,11 @@ async def test_a_proxy_that_goes_is_not_waited_for(board: StatusBoard, ends: str
 async def test_a_wait_that_takes_too_long_says_so(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", ""):
         assert not await board.wait_synced(timedelta(milliseconds=1))
+
+
+def test_streams_that_are_refused_are_counted_by_reason(board: StatusBoard) -> None:
+    for reason, words in (("protocol", "no node id"), ("identity", "not yours"), ("protocol", "no type")):
+        board.refuse_stream(reason, words)
+
+    counted = [(refused.reason, refused.count, refused.last) for refused in board.refused_streams()]
+    assert counted == [("identity", 1, "not yours"), ("protocol", 2, "no type")]
