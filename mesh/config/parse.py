@@ -27,12 +27,13 @@ class Metadata(Spec):
 
 
 class Envelope(Spec, Generic[S]):
-    """The shape of every document."""
+    """The shape of every document. `status` is what `proa get` shows besides; it says nothing when applied."""
 
     api_version: Literal["proa.mesh/v1alpha1"]
     kind: Text
     metadata: Metadata
     spec: Annotated[S, BeforeValidator(lambda spec: {} if spec is None else spec)]
+    status: Any = None
 
 
 ENVELOPES: Final[dict[str, type[Envelope[Any]]]] = {kind: Envelope[spec] for kind, spec in KINDS.items()}  # type: ignore[valid-type]
@@ -126,4 +127,5 @@ def _complete(value: dict[str, Any], resource: Resource) -> str:
     spec = dict(value["spec"] or {})
     if folder := getattr(resource, "working_directory", None):
         spec["workingDirectory"] = folder
-    return json.dumps({**value, "metadata": metadata, "spec": spec}, ensure_ascii=False)
+    said = {key: part for key, part in value.items() if key != "status"}
+    return json.dumps({**said, "metadata": metadata, "spec": spec}, ensure_ascii=False)

@@ -164,6 +164,13 @@ def test_a_stored_document_that_is_no_longer_understood_says_so() -> None:
                               "spec": {"fast": True}}), "old.yaml:7")  # fmt: skip
 
 
+def test_what_is_shown_may_be_applied_again() -> None:
+    [written] = read(COMPLETE).documents
+    [again] = read(COMPLETE + "status: {conditions: [{type: Accepted}]}\n").documents
+
+    assert (again.json, again.resource) == (written.json, written.resource)
+
+
 def test_one_bad_document_spoils_only_itself() -> None:
     parsed = read(a_workload("a"), "kind: [\n", a_workload("b"), "# nothing\n", a_workload("c", "prot: 1"))
 
