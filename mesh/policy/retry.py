@@ -34,16 +34,23 @@ def retry_policy(
     Decided field by field: a policy for the port before one for the service before the default. Of two policies for
     the same target, the older one decides a field that both set.
     """
-    said = [
-        policy.retry
-        for target in (PolicyTarget(service, port.name), PolicyTarget(service))
-        for policy in sorted(policies, key=lambda policy: policy.seniority)
-        if policy.retry and policy.namespace == namespace and target in policy.targets
-    ]
+    said = [policy.retry for policy in policies_for(service, namespace, port, policies) if policy.retry]
     if not said:
         return RetryPolicy()
     merged = _merged(said)
     return None if merged.disabled else _decided(merged)
+
+
+def policies_for(
+    service: str, namespace: str, port: ServicePort, policies: Iterable[BackendTrafficPolicy]
+) -> list[BackendTrafficPolicy]:
+    """The policies that say something about calls to this port, in the order in which they decide."""
+    return [
+        policy
+        for target in (PolicyTarget(service, port.name), PolicyTarget(service))
+        for policy in sorted(policies, key=lambda policy: policy.seniority)
+        if policy.namespace == namespace and target in policy.targets
+    ]
 
 
 def _merged(said: Iterable[Retry]) -> Retry:

@@ -1,0 +1,81 @@
+"""Which documents a resource was made from: who is told when a proxy refuses it. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mesh.model.documents import Documents, Key, key_of
+from mesh.model.names import (
+    OUTBOUND,
+    Target,
+    app_cluster,
+    inbound_name,
+    upstream_listener_name,
+    upstream_routes_name,
+)
+from mesh.model.shape import shape_of
+from mesh.model.topology import Topology
+from mesh.model.traffic import BackendTrafficPolicy
+from mesh.model.workload import Workload
+from mesh.policy.retry import policies_for
+from mesh.policy.view import view_for
+from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A document, and where it is written."""
+
+    key: Key
+    where: str
+
+
+Provenance = Mapping[tuple[str, str], tuple[Origin, ...]]
+"""(type URL, name) of a resource -> what it was made from, the most specific document first."""
+
+
+def provenance(workload: Workload, topology: Topology, documents: Documents) -> Provenance:
+    """Where all resources of the workload's proxies come from.
+
+    What is the same for every proxy was made from no document, and is not in it.
+    """
+    view = view_for(shape_of(workload, topology), topology, documents)
+    own = _origins([workload])
+    found = {(LISTENER, OUTBOUND): own}
+    for port in workload.ports:
+        name = inbound_name(port.number)
+        found |= dict.fromkeys(((LISTENER, name), (ROUTE, name), (CLUSTER, app_cluster(port.number))), own)
+    for upstream in workload.upstreams:
+        found[LISTENER, upstream_listener_name(upstream.key)] = own
+    policies: list[BackendTrafficPolicy] = []
+    callees: list[Workload] = []
+    for destination in view.destinations:
+        target = destination.target
+        decide, answer = _policies(target, topology, documents), _workloads(target, documents)
+        found |= dict.fromkeys(((CLUSTER, target.cluster), (ENDPOINT, target.cluster)), _origins(answer))
+        found[ROUTE, upstream_routes_name(target)] = _origins([*decide, *answer])
+        policies += decide
+        callees += answer
+    found[ROUTE, OUTBOUND] = _origins([*policies, *callees, workload])
+    return found
+
+
+def _policies(target: Target, topology: Topology, documents: Documents) -> list[BackendTrafficPolicy]:
+    """Nothing but routes depends on them."""
+    service = topology.service(target.namespace, target.service)
+    port = service.port(target.port) if service else None
+    return policies_for(target.service, target.namespace, port, documents.traffic_policies) if port else []
+
+
+def _workloads(target: Target, documents: Documents) -> list[Workload]:
+    """Their ports, versions and service accounts are what is known of a service."""
+    return [
+        workload
+        for workload in documents.workloads
+        if (workload.namespace, workload.service) == (target.namespace, target.service)
+        and target.version in ("", workload.version)
+    ]
+
+
+def _origins(resources: Iterable[Workload | BackendTrafficPolicy]) -> tuple[Origin, ...]:
+    """Each once, in the order in which it is named first."""
+    return tuple(dict.fromkeys(Origin(key_of(resource), resource.where) for resource in resources))
