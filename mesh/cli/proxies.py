@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from mesh.api.proa.v1 import status_pb2
+    from mesh.api.proa.v1 import documents_pb2, status_pb2
 
 
 def proxy_status(
@@ -20,7 +21,8 @@ def proxy_status(
 ) -> None:
     """Show what each proxy runs, and since when.
 
-    The last NACK is in Envoy's own words, and kept after it was mended.
+    The last NACK is in Envoy's own words, and kept after it was mended. Below the table: what a proxy has refused as it
+    is now, and the documents it comes from; what is held back, and for what; streams that were not let in.
     """
     from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
@@ -28,16 +30,24 @@ def proxy_status(
 
     with connected(state, server) as channel:
         stub = status_pb2_grpc.StatusServiceStub(channel)
-        proxies = stub.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS).proxies
+        answer = stub.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS)
     if output is not Format.TABLE:
-        write({"proxies": [{**as_json(proxy), "state": state_of(proxy)} for proxy in proxies]}, output)
+        proxies = [{**as_json(proxy), "state": state_of(proxy)} for proxy in answer.proxies]
+        write({**as_json(answer), "proxies": proxies}, output)
         return
     at = now()
     columns = ("proxy", "identity", "envoy", "state", "since", "config", "last NACK")
-    table(columns, (_row(proxy, at) for proxy in proxies), empty="There is no proxy.")
-    for proxy in proxies:
+    table(columns, (_row(proxy, at) for proxy in answer.proxies), empty="There is no proxy.")
+    if lines := news(answer, at):
+        print("", *lines, sep="\n")
+    for proxy in answer.proxies:
         if proxy.problem:
             print(f"warning: {proxy.node_id}: it keeps the configuration before: {proxy.problem}", file=sys.stderr)
+
+
+def news(answer: status_pb2.ListProxiesResponse, at: datetime) -> list[str]:
+    """What somebody has to mend or to wait for, a line each."""
+    return [*_refusals(answer.proxies), *_waits(answer.proxies), *_refused_streams(answer.refused_streams, at)]
 
 
 def state_of(proxy: status_pb2.Proxy) -> str:
@@ -63,3 +73,45 @@ def _row(proxy: status_pb2.Proxy, at: datetime) -> tuple[str, ...]:
         proxy.config_version,
         nack,
     )
+
+
+def _refusals(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
+    """What each proxy has refused as it is now, in its words, and who has to mend what."""
+    for proxy in proxies:
+        for of_type in proxy.types:
+            for refused in of_type.refused:
+                what = f"{_kind(of_type.type_url)} {refused.name}"
+                goes_on = f"goes on with {refused.last_good}" if refused.last_good else "has none"
+                yield f"{proxy.node_id} refuses {what} and {goes_on}: {' '.join(refused.error.split())}"
+                if origins := [f"{_key(one.key)} ({one.where})" for one in refused.documents]:
+                    yield f"  it comes from {', '.join(origins)}"
+
+
+def _waits(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
+    for proxy in proxies:
+        for wait in proxy.waits:
+            needs = ", ".join(map(_resource, wait.needs))
+            yield f"{proxy.node_id}: {_resource(wait.resource)} waits for {needs}"
+
+
+def _refused_streams(refused: Iterable[status_pb2.RefusedStreams], at: datetime) -> Iterator[str]:
+    from datetime import UTC
+
+    from mesh.cli.output import ago
+
+    for one in refused:
+        streams = "1 stream" if one.count == 1 else f"{one.count} streams"
+        yield f"{streams} refused ({one.reason}), the last {ago(one.at.ToDatetime(UTC), at)} ago: {one.last}"
+
+
+def _resource(name: status_pb2.ResourceName) -> str:
+    return f"{_kind(name.type_url)} {name.name}"
+
+
+def _kind(type_url: str) -> str:
+    """Envoy's word for it, for example `Cluster`."""
+    return type_url.rpartition(".")[2]
+
+
+def _key(key: documents_pb2.DocumentKey) -> str:
+    return f"{key.kind}/{key.namespace}/{key.name}"

@@ -1,0 +1,53 @@
+"""What `proa proxy-status` says below its table."""
+
+from datetime import UTC, datetime, timedelta
+
+from mesh.api.proa.v1 import documents_pb2, status_pb2
+from mesh.cli.proxies import news
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+RETRY = documents_pb2.DocumentKey(kind="BackendTrafficPolicy", namespace="shop", name="retry")
+
+
+def said(*proxies: status_pb2.Proxy, refused_streams: tuple[status_pb2.RefusedStreams, ...] = ()) -> list[str]:
+    return news(status_pb2.ListProxiesResponse(proxies=proxies, refused_streams=refused_streams), NOW)
+
+
+def refusing(**refused: str) -> status_pb2.Proxy:
+    documents = [status_pb2.DocumentSource(key=RETRY, where="retry.yaml:1")]
+    resource = status_pb2.RefusedResource(name="outbound", documents=documents, **refused)
+    return status_pb2.Proxy(node_id="shop/web/web-0", types=[status_pb2.TypeStatus(type_url=ROUTE, refused=[resource])])
+
+
+def test_nothing_is_said_when_all_is_well() -> None:
+    assert said(status_pb2.Proxy(node_id="shop/web/web-0")) == []
+
+
+def test_a_refusal_names_the_proxy_the_resource_envoys_words_and_the_document() -> None:
+    assert said(refusing(error="no\nsuch thing", last_good="4f2a")) == [
+        "shop/web/web-0 refuses RouteConfiguration outbound and goes on with 4f2a: no such thing",
+        "  it comes from BackendTrafficPolicy/shop/retry (retry.yaml:1)",
+    ]
+
+
+def test_a_refusal_of_what_the_proxy_never_had_says_so() -> None:
+    assert said(refusing(error="no"))[0] == "shop/web/web-0 refuses RouteConfiguration outbound and has none: no"
+
+
+def test_what_waits_says_for_what() -> None:
+    wait = status_pb2.Wait(
+        resource=status_pb2.ResourceName(type_url=ROUTE, name="outbound"),
+        needs=[status_pb2.ResourceName(type_url=CLUSTER, name=name) for name in ("a", "b")],
+    )
+
+    assert said(status_pb2.Proxy(node_id="shop/web/web-0", waits=[wait])) == [
+        "shop/web/web-0: RouteConfiguration outbound waits for Cluster a, Cluster b"
+    ]
+
+
+def test_streams_that_were_not_let_in_are_counted() -> None:
+    refused = status_pb2.RefusedStreams(reason="identity", count=3, last="not yours", at=NOW - timedelta(seconds=5))
+
+    assert said(refused_streams=(refused,)) == ["3 streams refused (identity), the last 5s ago: not yours"]
