@@ -125,7 +125,7 @@ class Service:
         self._process = None
         log("service_ended", pid=process.pid, how=how)
         stays = "" if process.status else "A service stays in the foreground until it gets SIGTERM. "
-        why = StartError(self._plan.where, f"the service {how}", f"{stays}Its output is in {self._output}")
+        why = StartError(self._plan.where, f"the service {how}", f"{stays}{self._look}")
         self._set(pid=0, healthy=False, exposed=(), reason=str(why))
 
     async def _watch(self, pid: int | None) -> NoReturn:
@@ -159,7 +159,7 @@ class Service:
             self._set(healthy=True, reason="")
         elif is_news or self.state.healthy:
             elsewhere = missed(self._app, self._listening)
-            problem = StartError(self._plan.where, why, elsewhere or f"Its output is in {self._output}")
+            problem = StartError(self._plan.where, why, elsewhere or self._look)
             self._set(healthy=False, reason=str(problem))
 
     async def _look_around(self, pid: int | None, healthy: asyncio.Event) -> None:
@@ -174,6 +174,12 @@ class Service:
                 log("exposed", addresses=",".join(exposed))
             self._set(exposed=exposed)
             await asyncio.sleep(LOOK)
+
+    @property
+    def _look(self) -> str:
+        if not self._plan.command:
+            return "Start it there: without `command:` somebody else does"
+        return f"Its output is in {self._output}"
 
     def _set(self, **changes: Any) -> None:
         state = replace(self.state, **changes)

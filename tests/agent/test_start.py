@@ -168,6 +168,15 @@ async def test_a_service_that_exits_at_once_is_explained_by_its_last_words(
     assert not any(report.healthy for report in control_plane.reports)
 
 
+async def test_a_service_that_goes_to_the_background_is_told_to_stay(
+    control_plane: Any, start_agent: Any, eventually: Eventually
+) -> None:
+    await start_agent("true", health="tcp")
+
+    await eventually(lambda: "code 0" in control_plane.report.reason)
+    assert ". A service stays in the foreground until it gets SIGTERM. Its output is in" in control_plane.report.reason
+
+
 async def test_a_fixed_port_that_is_taken_is_explained_and_tried_again(
     control_plane: Any, start_agent: Any, eventually: Eventually
 ) -> None:
@@ -198,6 +207,9 @@ async def test_a_service_that_somebody_else_starts_is_only_checked(
         assert (control_plane.report.pid, list(control_plane.report.exposed)) == (0, [f"0.0.0.0:{port}"])
 
     await eventually(lambda: not control_plane.report.healthy)
+    assert control_plane.report.reason == (
+        f"mesh.yaml:3: nothing listens at 127.0.0.1:{port}. Start it there: without `command:` somebody else does"
+    )
 
 
 async def test_a_service_that_others_may_reach_is_reported(
