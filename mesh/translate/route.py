@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
+from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.api.envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from mesh.model.names import OUTBOUND, app_cluster, inbound_name, upstream_routes_name
@@ -17,7 +18,7 @@ _RetryPolicy = route_components_pb2.RetryPolicy
 
 
 def outbound_routes(destinations: Iterable[Destination]) -> route_pb2.RouteConfiguration:
-    """Routes by `:authority`: one virtual host per destination, found by hash."""
+    """Routes by `:authority`: one virtual host per destination, found by hash, and an answer for all other names."""
     return _configuration(
         OUTBOUND,
         *(
@@ -25,7 +26,16 @@ def outbound_routes(destinations: Iterable[Destination]) -> route_pb2.RouteConfi
             for destination in destinations
             if destination.protocol is not Protocol.TCP
         ),
+        nobody(),
     )
+
+
+def nobody() -> route_components_pb2.VirtualHost:
+    """Names that no destination has: 404, which is UNIMPLEMENTED for gRPC, with a sentence instead of nothing."""
+    sentence = "no service of this name can be called from here; a workload calls its upstreams, or its own namespace"
+    answer = route_components_pb2.DirectResponseAction(status=404, body=base_pb2.DataSource(inline_string=sentence))
+    route = route_components_pb2.Route(match=route_components_pb2.RouteMatch(prefix="/"), direct_response=answer)
+    return route_components_pb2.VirtualHost(name="nobody", domains=["*"], routes=[route])
 
 
 def upstream_routes(destination: Destination) -> route_pb2.RouteConfiguration:

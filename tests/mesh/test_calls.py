@@ -91,6 +91,16 @@ async def test_an_upstream_answers_at_its_address_reflection_included(
         assert service in await reflected(channel)
 
 
+async def test_a_name_that_nobody_has_is_refused_with_a_sentence(shared: RunningMesh) -> None:
+    outbound = shared.instance("orders")["envoy"]["outbound"]
+    async with grpc.aio.insecure_channel(outbound, options=[("grpc.default_authority", "zebra")]) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await get_stock(channel)()
+
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "no service of this name can be called from here" in (refused.value.details() or "")
+
+
 async def test_the_outbound_port_routes_by_authority(shared: RunningMesh) -> None:
     outbound = shared.instance("orders")["envoy"]["outbound"]
     for authority in ("inventory", "inventory:50051", "inventory.bookstore.svc.cluster.local"):
