@@ -14,6 +14,7 @@ from mesh.agent.envoy import Envoy
 from mesh.agent.folders import Folders
 from mesh.agent.launch import Launch, check, launch_for
 from mesh.agent.log import log
+from mesh.agent.logfile import keep_short
 from mesh.agent.plan import Plan
 from mesh.agent.report import report_of
 from mesh.agent.service import Service
@@ -53,6 +54,7 @@ class Instance:
                 sidecar = tasks.create_task(_after(self._bootstrapped.wait(), self._sidecar.run))
                 service = tasks.create_task(_after(self._sidecar.listens(), self._service.run))
                 renewal = tasks.create_task(certificate.keep_valid(validity, self._sidecar.admin))
+                logs = tasks.create_task(keep_short(self._folders.service_log, self._folders.envoy_log))
                 how = await departure
                 log("departing", how=how.name.lower())
                 await callers_gone(how, self._attachment, self._sidecar.admin, self._plan.stop.drain)
@@ -63,6 +65,7 @@ class Instance:
                 await self._sidecar.stop()
                 attachment.cancel()
                 renewal.cancel()
+                logs.cancel()
         finally:
             self._service.kill()
             self._sidecar.kill()

@@ -1,11 +1,16 @@
 """The file that gets what a child prints."""
 
+import asyncio
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
 LARGEST: Final = 10 * 1024 * 1024
-"""Bytes from which a log is set aside at the next start. One older file is kept."""
+"""Bytes from which what is in a log is set aside. One older file is kept."""
+
+LOOK: Final = 1.0
+"""Seconds between two looks at how large the logs are. A program that only prints writes 150 MB in that time."""
 
 TAIL: Final = 8 * 1024
 
@@ -13,9 +18,33 @@ TAIL: Final = 8 * 1024
 def open_log(path: Path) -> int:
     """A descriptor that appends to `path`; made for its owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LARGEST:
-        path.replace(path.with_name(f"{path.name}.1"))
+    if size(path) > LARGEST:
+        set_aside(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+async def keep_short(*paths: Path) -> None:
+    """Sets aside what is in a log whenever it has grown too large, until it is cancelled."""
+    while True:
+        for path in paths:
+            if size(path) > LARGEST:
+                await asyncio.to_thread(set_aside, path)
+        await asyncio.sleep(LOOK)
+
+
+def set_aside(path: Path) -> None:
+    """Keeps the end of a log, `LARGEST` bytes, as `.1`, and empties it under whoever writes, who goes on at its start.
+
+    What is written in the moment between the two is lost: a program that has the file open cannot be given another.
+    """
+    older = path.with_name(f"{path.name}.1")
+    new = older.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with path.open("rb+") as log, os.fdopen(descriptor, "wb") as kept:
+        log.seek(max(0, size(path) - LARGEST))
+        shutil.copyfileobj(log, kept, LARGEST // 10)
+        log.truncate(0)
+    new.replace(older)
 
 
 def size(path: Path) -> int:
@@ -27,6 +56,7 @@ def last_line(path: Path, since: int = 0) -> str:
     if not path.exists():
         return ""
     with path.open("rb") as file:
-        file.seek(max(since, size(path) - TAIL))
+        grown = size(path)
+        file.seek(max(since if since <= grown else 0, grown - TAIL))
         lines = file.read().decode(errors="replace").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

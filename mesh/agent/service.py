@@ -178,7 +178,7 @@ class Service:
     @property
     def _look(self) -> str:
         if not self._plan.command:
-            return "Start it there: without `command:` somebody else does"
+            return "Look at it where it was started: without `command:` that is not here"
         return f"Its output is in {self._output}"
 
     def _set(self, **changes: Any) -> None:

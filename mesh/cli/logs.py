@@ -65,7 +65,7 @@ def logs(
 
 
 class Tail:
-    """The lines of a file from its last `count` on, all of them for None. Goes on in the new file after a rotation.
+    """The lines of a file from its last `count` on, all of them for None. Goes on in a new file, and in an emptied one.
 
     Files stay open as long as `opened`.
     """
@@ -90,6 +90,9 @@ class Tail:
         if self._file is None or not self._is_same(self._file):
             yield from self._rest()
             self._file = self._opened.enter_context(self._path.open("rb")) if self._path.exists() else None
+        if self._file and os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._file.seek(0)
+            self._unfinished = b""
         yield from self._rest()
 
     def _rest(self) -> Iterator[bytes]:

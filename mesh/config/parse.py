@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from mesh.config.fields import Domain, Spec, Text
+from mesh.config.fields import Domain, Label, Spec, Text
 from mesh.config.kinds import KINDS, NOT_BUILT, AnySpec, known_kinds
 from mesh.config.nearest import did_you_mean
 from mesh.config.problems import in_two, problem_of
@@ -21,7 +21,7 @@ S = TypeVar("S", bound=AnySpec)
 
 class Metadata(Spec):
     name: Domain
-    namespace: Domain = DEFAULT_NAMESPACE
+    namespace: Label = DEFAULT_NAMESPACE
     labels: Mapping[Text, Text] = Field(default_factory=dict)
     annotations: Mapping[Text, Text] = Field(default_factory=dict)
 

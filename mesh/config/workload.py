@@ -131,6 +131,8 @@ class WorkloadSpec(Spec):
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> Workload:
         service = self.service or name
+        if "." in service:
+            raise ValueError(f"the name {name!r} has a dot, so it cannot name the service; give spec.service")
         return Workload(
             namespace=namespace,
             name=name,

@@ -49,7 +49,7 @@ def last_lines(log: Path, since: int = 0, count: int = 5) -> tuple[str, ...]:
     """The last lines of what was written to `log` after its first `since` bytes; none when there is no log."""
     try:
         with log.open("rb") as file:
-            file.seek(since)
+            file.seek(since if since <= size(log) else 0)
             lines = deque((line.decode(errors="replace").rstrip() for line in file), maxlen=count)
     except OSError:
         return ()

@@ -122,7 +122,9 @@ def test_a_service_that_listens_elsewhere_is_told_where(found: list[str], words:
 
 
 def test_a_service_that_was_healthy_is_unhealthy_as_soon_as_it_is_judged_so() -> None:
-    plan = plan_from(agents_pb2.LaunchPlan(health=agents_pb2.HealthPlan(type="none"), where="mesh.yaml:3"))
+    plan = plan_from(
+        agents_pb2.LaunchPlan(command=["serve"], health=agents_pb2.HealthPlan(type="none"), where="mesh.yaml:3")
+    )
     changes: list[bool] = []
     service = Service(plan, [20001], launch_nothing, Path("out.log"), lambda: changes.append(service.state.healthy))
 

@@ -1,8 +1,11 @@
 """The file that gets what a child prints."""
 
+import asyncio
 import os
 import stat
 from pathlib import Path
+
+import pytest
 
 from mesh.agent import logfile
 from mesh.agent.logfile import last_line, open_log
@@ -32,7 +35,30 @@ def test_a_large_log_is_set_aside_when_it_is_opened(tmp_path: Path) -> None:
     append(log, b"new\n")
 
     assert log.read_text() == "new\n"
-    assert (tmp_path / "a.log.1").read_bytes()[:3] == b"old"
+    assert (tmp_path / "a.log.1").read_bytes() == (b"old" * logfile.LARGEST)[-logfile.LARGEST :]
+
+
+async def test_a_log_that_grows_is_emptied_under_whoever_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logfile, "LARGEST", 100)
+    monkeypatch.setattr(logfile, "LOOK", 0.01)
+    log, kept = tmp_path / "a.log", tmp_path / "a.log.1"
+    descriptor = open_log(log)
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(logfile.keep_short(log, tmp_path / "none"))
+        os.write(descriptor, b"first\n" + b"x" * 100)
+        async with asyncio.timeout(5):
+            while not kept.exists() or log.stat().st_size:  # noqa: ASYNC110 # a file cannot be awaited
+                await asyncio.sleep(0.01)
+        os.write(descriptor, b"next\n")
+        keeping.cancel()
+    os.close(descriptor)
+
+    assert kept.read_bytes() == b"x" * 100
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert log.read_bytes() == b"next\n"
+    assert last_line(log, since=50) == "next", "what was printed before the log was emptied does not count"
 
 
 def test_the_last_line_is_the_last_that_is_not_blank(tmp_path: Path) -> None:

@@ -76,3 +76,14 @@ def test_a_tail_goes_on_in_the_new_file_after_a_rotation(tmp_path: Path, opened:
     assert list(tail.lines()) == ["last of the old"]
     log.write_text("first of the new\n")
     assert list(tail.lines()) == ["first of the new"]
+
+
+def test_a_tail_goes_on_in_a_file_that_was_emptied(tmp_path: Path, opened: ExitStack) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"one\ntwo\n")
+    tail = Tail(log, None, "", opened)
+    assert list(tail.lines()) == ["one", "two"]
+
+    log.write_bytes(b"new\n")
+
+    assert list(tail.lines()) == ["new"]

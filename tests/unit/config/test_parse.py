@@ -313,6 +313,11 @@ def test_all_mistakes_of_a_document_are_told_at_once() -> None:
             id="variable twice",
         ),
         pytest.param(
+            a_workload("a.b"),
+            "mesh.yaml:3: the name 'a.b' has a dot, so it cannot name the service. Give spec.service",
+            id="a dot in the name of a service",
+        ),
+        pytest.param(
             a_document("Mesh", "prod", namespace="default"),
             "mesh.yaml:3: the mesh is named default, not 'prod'. Change the name",
             id="a second mesh",
