@@ -208,7 +208,8 @@ async def test_a_service_that_somebody_else_starts_is_only_checked(
 
     await eventually(lambda: not control_plane.report.healthy)
     assert control_plane.report.reason == (
-        f"mesh.yaml:3: nothing listens at 127.0.0.1:{port}. Look at it where it was started: without `command:` that is not here"
+        f"mesh.yaml:3: nothing listens at 127.0.0.1:{port}. "
+        "Look at it where it was started: without `command:` that is not here"
     )
 
 
