@@ -29,6 +29,7 @@ from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.registry.store import Store
 from mesh.xds.cache import Cache
+from mesh.xds.peer import admit
 from mesh.xds.server import DiscoveryService, discovery_server, listen
 
 PAUSE: Final = timedelta(seconds=1)
@@ -89,7 +90,7 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
 
     agents = AgentService(registry, compiler, board, authority=authority, xds=settings.xds, now=_now)
     api = Api(DocumentService(registry), WorkloadService(registry), agents, StatusService(registry, board, compiler))
-    discovery = DiscoveryService(cache, board, registry.identity_of)
+    discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:
         """Serves xDS as soon as there is a trust domain: with the first document, or from the start."""

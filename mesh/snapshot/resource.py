@@ -1,29 +1,37 @@
 """One xDS resource, serialised once."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from google.protobuf.message import Message
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`version` is a digest of `value`: equal config has an equal version in any replica, after any restart."""
+    """`version` is a digest of `value`: equal config has an equal version in any replica, after any restart.
+
+    `needs` are (type URL, name) of what it refers to. With a `ttl` the client drops it after that time, unless it hears
+    of it again.
+    """
 
     name: str
     type_url: str
     value: bytes
     version: str
+    needs: tuple[tuple[str, str], ...] = ()
+    ttl: timedelta | None = None
 
 
 def type_url(message: type[Message] | Message) -> str:
     return f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
 
 
-def resource(name: str, message: Message) -> Resource:
+def resource(name: str, message: Message, needs: Iterable[tuple[str, str]] = ()) -> Resource:
     """`message` as a resource called `name`, ready to send."""
     value = message.SerializeToString(deterministic=True)
-    return Resource(name, type_url(message), value, version=digest(value))
+    return Resource(name, type_url(message), value, digest(value), tuple(sorted(set(needs))))
 
 
 def digest(*parts: bytes) -> str:

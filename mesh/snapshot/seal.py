@@ -44,9 +44,12 @@ def seal(shared: Resources, own: Resources) -> Snapshot:
         RUNTIME: _named(chain(shared.runtimes, own.runtimes)),
         EXTENSION: _named(chain(shared.extensions, own.extensions)),
     }
-    _check_references(both)
+    needs = {type_url: _needs(both[type_url]) for type_url in (LISTENER, ROUTE)}
+    _check_references(both, needs)
     resources = {
-        type_url: MappingProxyType({name: resource(name, messages[name]) for name in sorted(messages)})
+        type_url: MappingProxyType(
+            {name: resource(name, messages[name], needs.get(type_url, {}).get(name, ())) for name in sorted(messages)}
+        )
         for type_url, messages in sorted(both.items())
     }
     versions = [one.version.encode() for of_type in resources.values() for one in of_type.values()]
@@ -63,11 +66,21 @@ def _named(messages: Iterable[Message]) -> dict[str, Message]:
     return named
 
 
-def _check_references(messages: Mapping[str, Mapping[str, Message]]) -> None:
+def _needs(messages: Mapping[str, Message]) -> dict[str, tuple[tuple[str, str], ...]]:
+    return {name: tuple(references(message)) for name, message in messages.items()}
+
+
+def _check_references(
+    messages: Mapping[str, Mapping[str, Message]], needs: Mapping[str, Mapping[str, Iterable[tuple[str, str]]]]
+) -> None:
     known = {CLUSTER: IN_BOOTSTRAP | messages[CLUSTER].keys(), ROUTE: messages[ROUTE].keys()}
-    for referring in (*messages[LISTENER].values(), *messages[ROUTE].values()):
-        for type_url, name in references(referring):
-            if name not in known[type_url]:
-                where = f"{type(referring).__name__} {referring.name}"  # type: ignore[attr-defined]
-                what = type_url.rpartition(".")[2]
-                raise SnapshotError(where, f"it names {what} {name}, which is not there", MISTAKE)
+    for referring in (LISTENER, ROUTE):
+        for name, needed in needs[referring].items():
+            for type_url, missing in needed:
+                if missing not in known[type_url]:
+                    where = f"{_short(referring)} {name}"
+                    raise SnapshotError(where, f"it names {_short(type_url)} {missing}, which is not there", MISTAKE)
+
+
+def _short(type_url: str) -> str:
+    return type_url.rpartition(".")[2]

@@ -8,7 +8,7 @@ from mesh.model.workload import Locality
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
-from mesh.xds.stream import State
+from mesh.xds.source import State
 
 
 class Cache:
@@ -41,7 +41,9 @@ class Cache:
     def state(self, node_id: str, locality: Locality) -> State | None:
         """What the node should have now, or None while nothing is published for it."""
         snapshot = self._snapshots.get(node_id)
-        return {**snapshot.resources, ENDPOINT: self._endpoints.get(locality, {})} if snapshot else None
+        if snapshot is None:
+            return None
+        return State({**snapshot.resources, ENDPOINT: self._endpoints.get(locality, {})})
 
     def version(self, node_id: str) -> str:
         """Digest of the node's snapshot; empty for none."""

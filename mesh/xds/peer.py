@@ -18,6 +18,10 @@ class Peer:
     envoy_version: str
 
 
+Admit = Callable[[base_pb2.Node, Mapping[str, Iterable[bytes]]], Peer]
+"""Takes the node of a first message and what is known of the connection. Raises MeshError for who may not ask."""
+
+
 def admit(
     node: base_pb2.Node,
     auth_context: Mapping[str, Iterable[bytes]],

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -11,11 +11,11 @@ import grpc
 from mesh.errors import IdentityError, LimitError, MeshError, ProtocolError, StartError
 from mesh.model.topology import Address
 from mesh.registry.status import StatusBoard
-from mesh.xds.cache import Cache
-from mesh.xds.peer import admit
+from mesh.xds.peer import Admit
 from mesh.xds.session import Session
-from mesh.xds.stream import DeltaStream
-from mesh.xds.wire import decode
+from mesh.xds.source import Source
+from mesh.xds.stream import R
+from mesh.xds.wire import DELTA, Variant
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -47,18 +47,15 @@ log = logging.getLogger(__name__)
 
 
 class DiscoveryService:
-    """Serves each node what `cache` holds for it, and tells `board` how that goes.
+    """Serves each node that `admit` lets in what `source` has for it, and tells `board` how that goes.
 
-    `identity_of` returns the SPIFFE id that is recorded for a node, or None for a node that nobody has attached.
-    A node whose state is not published yet waits for it. `identifier` is what Envoy shows as the control plane.
+    A node for which the source has nothing yet waits for it. `identifier` is what Envoy shows as the control plane.
     """
 
-    def __init__(
-        self, cache: Cache, board: StatusBoard, identity_of: Callable[[str], str | None], identifier: str = "proa"
-    ) -> None:
-        self._cache = cache
+    def __init__(self, source: Source, board: StatusBoard, admit: Admit, identifier: str = "proa") -> None:
+        self._source = source
         self._board = board
-        self._identity_of = identity_of
+        self._admit = admit
         self._identifier = identifier
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -66,31 +63,35 @@ class DiscoveryService:
 
         Without serializers: malformed bytes are ours to refuse, and what is sent is bytes already.
         """
-        delta: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
-            self._delta_aggregated_resources
-        )
-        return grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": delta})
+        return grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": self.method(DELTA)})
 
-    async def _delta_aggregated_resources(self, messages: AsyncIterator[bytes], context: Context) -> None:
-        refusal: BaseException | None = None
-        try:
-            await self._serve(messages, context)
-        except* MeshError as group:
-            refusal = group.exceptions[0]
-        if refusal:
-            log.warning("xds_stream_refused peer=%s reason=%s", context.peer(), refusal)
-            await context.abort(STATUS_OF[type(refusal)], str(refusal))
+    def method(self, variant: Variant[R], type_url: str = "") -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Streams of one type alone, or with no `type_url` of all."""
 
-    async def _serve(self, messages: AsyncIterator[bytes], context: Context) -> None:
+        async def serve(messages: AsyncIterator[bytes], context: Context) -> None:
+            refusal: BaseException | None = None
+            try:
+                await self._serve(variant, type_url, messages, context)
+            except* MeshError as group:
+                refusal = group.exceptions[0]
+            if refusal:
+                log.warning("xds_stream_refused peer=%s reason=%s", context.peer(), refusal)
+                await context.abort(STATUS_OF[type(refusal)], str(refusal))
+
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+    async def _serve(
+        self, variant: Variant[R], type_url: str, messages: AsyncIterator[bytes], context: Context
+    ) -> None:
         first = await anext(messages, None)
         if first is None:
             return
-        request = decode(first)
-        peer = admit(request.node, context.auth_context(), self._identity_of)
-        stream = DeltaStream(secrets.token_hex(4))
+        request = variant.decode(first)
+        peer = self._admit(request.node, context.auth_context())
+        stream = variant.open(secrets.token_hex(4), type_url)
         with self._board.connected(peer.node_id, peer.identity, peer.envoy_version) as status:
-            session = Session(peer, stream, self._cache, status, self._identifier)
-            with self._cache.watch(peer.node_id, peer.locality, session.wake):
+            session = Session(peer, variant, stream, self._source, status, self._identifier)
+            with self._source.watch(peer.node_id, peer.locality, session.wake):
                 session.receive(request)
                 async with asyncio.TaskGroup() as tasks:
                     writer = tasks.create_task(session.write(context.write))
@@ -98,9 +99,9 @@ class DiscoveryService:
                     writer.cancel()
 
 
-def discovery_server(service: DiscoveryService) -> grpc.aio.Server:
-    """A server for proxies alone. It is to be started when the cache holds what was true before the last stop."""
-    server = grpc.aio.server(options=OPTIONS)
+def discovery_server(service: DiscoveryService, options: Sequence[tuple[str, int]] = OPTIONS) -> grpc.aio.Server:
+    """A server for proxies alone. It is to be started when the source holds what was true before the last stop."""
+    server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((service.handler(),))
     return server
 

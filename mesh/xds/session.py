@@ -3,16 +3,17 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic
 
-from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.errors import ProtocolError
-from mesh.registry.status import StreamReport, StreamStatus
-from mesh.xds.cache import Cache
+from mesh.registry.status import StreamReport, StreamStatus, TypeStatus
 from mesh.xds.peer import Peer
-from mesh.xds.stream import DeltaStream
+from mesh.xds.source import Source, State
+from mesh.xds.stream import R, Stream
 from mesh.xds.subscription import Refusal, Response
-from mesh.xds.wire import decode, encode
+from mesh.xds.wire import Variant
 
 NAMED_IN_REFUSAL: Final = 3
 """Of a response that was refused as a whole; Envoy's own words mostly say which one it is about."""
@@ -20,33 +21,43 @@ NAMED_IN_REFUSAL: Final = 3
 log = logging.getLogger(__name__)
 
 
-class Session:
+class Session(Generic[R]):
     """One task reads and one writes.
 
     The next response is only made when the one before is on its way, from the state as it is then. So a peer that does
     not read costs one message, and when it reads again it gets the newest state.
     """
 
-    def __init__(self, peer: Peer, stream: DeltaStream, cache: Cache, status: StreamStatus, identifier: str) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        variant: Variant[R],
+        stream: Stream[R],
+        source: Source,
+        status: StreamStatus,
+        identifier: str,
+    ) -> None:
         self._peer = peer
+        self._variant = variant
         self._stream = stream
-        self._cache = cache
+        self._source = source
         self._status = status
         self._identifier = identifier
         self._due = asyncio.Event()
         self._bytes_sent = 0
         self._resources_sent = 0
+        self._types: dict[str, TypeStatus] = {}
 
     def wake(self) -> None:
         """Something may have to be sent. Any number of calls before `write` comes to it are one."""
         self._status.outdated()
         self._due.set()
 
-    def receive(self, request: DeltaDiscoveryRequest) -> None:
+    def receive(self, request: R) -> None:
         """Raises ProtocolError or LimitError for what the peer may not ask."""
         if request.node.id not in ("", self._peer.node_id):
             raise ProtocolError(self._peer.node_id, "the node id changed on an open stream", "Open a stream per node")
-        if refusal := self._stream.receive(request):
+        if refusal := self._stream.receive(request, _now()):
             words = _words(refusal)
             log.warning("nack node=%s type=%s error=%s", self._peer.node_id, refusal.type_url, words)
             self._status.refused(words)
@@ -55,35 +66,64 @@ class Session:
     async def read(self, messages: AsyncIterator[bytes]) -> None:
         """Until the peer has said all."""
         async for message in messages:
-            self.receive(decode(message))
+            self.receive(self._variant.decode(message))
 
     async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         """Until it is cancelled."""
         while True:
-            await self._due.wait()
-            self._due.clear()
+            await self._until_due()
             while response := self._next():
-                self._bytes_sent += sum(len(resource.value) for resource in response.delta.resources)
-                self._resources_sent += len(response.delta.resources)
+                self._bytes_sent += sum(len(resource.value) for resource in response.resources)
+                self._resources_sent += len(response.resources)
                 self._report()
-                await send(encode(response, self._identifier))
+                await send(self._variant.encode(response, self._identifier))
             self._report()
 
+    async def _until_due(self) -> None:
+        deadline = self._stream.next_deadline()
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, (deadline - _now()).total_seconds())):
+                await self._due.wait()
+        except TimeoutError:
+            pass  # a deadline is as good a reason to look as a change
+        self._due.clear()
+
     def _next(self) -> Response | None:
-        state = self._cache.state(self._peer.node_id, self._peer.locality)
-        return None if state is None else self._stream.next_response(state)
+        state = self._source.state(self._peer.node_id, self._peer.locality)
+        return None if state is None else self._stream.next_response(state, _now())
 
     def _report(self) -> None:
-        state = self._cache.state(self._peer.node_id, self._peer.locality)
+        published = self._source.state(self._peer.node_id, self._peer.locality)
+        state = published or State()
         self._status.report(
             StreamReport(
-                types=self._stream.types(state or {}),
-                is_quiet=state is not None and self._stream.is_quiet(state),
-                config_version=self._cache.version(self._peer.node_id),
+                types=self._stamped(self._stream.types(state)),
+                is_quiet=published is not None and self._stream.is_quiet(state),
+                config_version=self._source.version(self._peer.node_id),
                 bytes_sent=self._bytes_sent,
                 resources_sent=self._resources_sent,
+                waits=self._stream.waits(state),
             )
         )
+
+    def _stamped(self, types: tuple[TypeStatus, ...]) -> tuple[TypeStatus, ...]:
+        """Each version with the time since when it is the one."""
+        now = datetime.now(UTC)
+        self._types = {
+            one.type_url: replace(
+                one,
+                sent_at=was.sent_at if one.sent == was.sent else now,
+                acked_at=was.acked_at if one.acked == was.acked else now,
+                nacked_at=was.nacked_at if one.nacked == was.nacked else now,
+            )
+            for one in types
+            for was in [self._types.get(one.type_url, TypeStatus(one.type_url))]
+        }
+        return tuple(self._types.values())
+
+
+def _now() -> timedelta:
+    return timedelta(seconds=asyncio.get_running_loop().time())
 
 
 def _words(refusal: Refusal) -> str:

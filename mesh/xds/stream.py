@@ -4,18 +4,16 @@ Source: Envoy docs, "xDS REST and gRPC protocol". Its "make before break" is kep
 sending in the right order is not enough, since what was sent is not yet in force.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Final, Protocol, TypeVar
 
-from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.errors import LimitError, ProtocolError
-from mesh.registry.status import TypeStatus
-from mesh.snapshot.resource import Resource
+from mesh.registry.status import TypeStatus, Wait
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
+from mesh.xds.source import State
 from mesh.xds.subscription import Delta, Refusal, Response, Subscription
-
-State = Mapping[str, Mapping[str, Resource]]
-"""What one proxy should have: type URL -> name -> resource."""
 
 FOUNDATION: Final = (CLUSTER, ENDPOINT, SECRET, RUNTIME, EXTENSION)
 """One stage, sent without waiting inside it: the ACK of a cluster comes only after its endpoints."""
@@ -29,8 +27,40 @@ MAX_ERROR: Final = 4_096
 """Characters; Envoy may quote a whole resource."""
 
 
+R = TypeVar("R", bound=DeltaDiscoveryRequest | DiscoveryRequest)
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+class Stream(Protocol[R_contra]):
+    """One stream, in either variant of the protocol. `now` is any clock that never goes back."""
+
+    def receive(self, request: R_contra, now: timedelta) -> Refusal | None:
+        """Takes in one request, and returns what it refuses, if it is a NACK.
+
+        Raises ProtocolError for one without a type or of another type than the stream is for, LimitError for one that
+        asks for too much.
+        """
+
+    def next_response(self, state: State, now: timedelta) -> Response | None:
+        """The next response that may be sent now, or None. Whoever asks must send it, and then ask again."""
+
+    def next_deadline(self) -> timedelta | None:
+        """When to ask for the next response although nothing has happened."""
+
+    def is_quiet(self, state: State) -> bool:
+        """Whether the client has answered for all there is. Ask when `next_response` has returned None."""
+
+    def types(self, state: State) -> tuple[TypeStatus, ...]:
+        """How far the client is, by resource type. Knows no times."""
+
+    def waits(self, state: State) -> tuple[Wait, ...]:
+        """What is held back, and for what. Ask when `next_response` has returned None."""
+
+
 class DeltaStream:
-    """`name` must differ from that of every other stream: it keeps the nonces of one from meaning anything on another.
+    """`name` differs from that of every other stream, so that the nonces of one mean nothing on another.
+
+    With a `type_url` it is a stream of that type alone, which requests need not say.
 
     A change reaches the client in stages, each after the ACKs of the one before: the foundation and all types that the
     mesh does not know, then traffic, then removals. What a client has asked for by name is answered at once in any
@@ -38,19 +68,19 @@ class DeltaStream:
     counts as settled, but as long as a refusal stands nothing is removed: the client still runs what came before.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, type_url: str = "") -> None:
         self._name = name
+        self._only = type_url
         self._responses = 0
         self._subscriptions: dict[str, Subscription] = {}
         self._unsettled_clusters: set[str] = set()
 
-    def receive(self, request: DeltaDiscoveryRequest) -> Refusal | None:
+    def receive(self, request: DeltaDiscoveryRequest, now: timedelta) -> Refusal | None:
         """Takes in one request, and returns what it refuses, if it is a NACK.
 
         Raises ProtocolError for a request without a type, LimitError for one that asks for too much.
         """
-        if not request.type_url:
-            raise ProtocolError("xds", "a request has no type_url", "Say which type of resource it is about")
+        request.type_url = self._type_url(request.type_url)
         subscription = self._subscriptions.get(request.type_url)
         if subscription is None:
             self._open(request)
@@ -62,7 +92,7 @@ class DeltaStream:
         self._check_limits()
         return refusal
 
-    def next_response(self, state: State) -> Response | None:
+    def next_response(self, state: State, now: timedelta) -> Response | None:
         """The next response that may be sent now, or None. Whoever asks must send it, and then ask again."""
         return self._next_update(state) or self._next_removal(state)
 
@@ -71,8 +101,16 @@ class DeltaStream:
 
         One that has yet to ask for a type has not. Endpoints are there for other proxies, too, so they do not count.
         """
-        expected = (type_url for type_url, resources in state.items() if resources and type_url != ENDPOINT)
+        expected = (type_url for type_url, resources in state.resources.items() if resources and type_url != ENDPOINT)
         return all(map(self._subscriptions.__contains__, expected)) and not self._in_flight(*self._subscriptions)
+
+    def next_deadline(self) -> timedelta | None:
+        """When to ask for the next response although nothing has happened."""
+        return None
+
+    def waits(self, state: State) -> tuple[Wait, ...]:
+        """What is held back, and for what. Ask when `next_response` has returned None."""
+        return ()
 
     def types(self, state: State) -> tuple[TypeStatus, ...]:
         """How far the client is, by resource type."""
@@ -81,11 +119,19 @@ class DeltaStream:
                 type_url=type_url,
                 sent=subscription.sent,
                 acked=subscription.acked,
-                error=next(iter(subscription.refused(state.get(type_url, {}))), ""),
+                error=next(iter(subscription.refused(state.of(type_url))), ""),
                 resources=subscription.count(),
             )
             for type_url, subscription in sorted(self._subscriptions.items())
         )
+
+    def _type_url(self, type_url: str) -> str:
+        if not type_url and not self._only:
+            raise ProtocolError("xds", "a request has no type_url", "Say which type of resource it is about")
+        if type_url and self._only not in ("", type_url):
+            problem = f"a request is about {type_url}, and the stream about {self._only}"
+            raise ProtocolError("xds", problem, "Leave the type_url out, or use the aggregated service")
+        return type_url or self._only
 
     def _open(self, request: DeltaDiscoveryRequest) -> None:
         if len(self._subscriptions) == MAX_TYPES or len(request.initial_resource_versions) > MAX_NAMES:
@@ -106,11 +152,11 @@ class DeltaStream:
 
     def _next_update(self, state: State) -> Response | None:
         for subscription in self._ready(*FOUNDATION, *self._others()):
-            if delta := subscription.updates(state.get(subscription.type_url, {})):
+            if delta := subscription.updates(state.of(subscription.type_url)):
                 return self._send(subscription, delta)
         gated = self._in_flight(*FOUNDATION, *self._others())
         for subscription in self._ready(*TRAFFIC):
-            resources = state.get(subscription.type_url, {})
+            resources = state.of(subscription.type_url)
             if delta := subscription.answers(resources) if gated else subscription.updates(resources):
                 return self._send(subscription, delta)
         return None
@@ -119,7 +165,7 @@ class DeltaStream:
         if self._in_flight(*self._subscriptions) or self._is_refused(state):
             return None
         for subscription in self._ready(*TRAFFIC, *FOUNDATION, *self._others()):
-            if delta := subscription.removals(state.get(subscription.type_url, {})):
+            if delta := subscription.removals(state.of(subscription.type_url)):
                 return self._send(subscription, delta)
         return None
 
@@ -152,7 +198,7 @@ class DeltaStream:
         return any(subscription and subscription.in_flight for subscription in found)
 
     def _is_refused(self, state: State) -> bool:
-        return any(one.refused(state.get(type_url, {})) for type_url, one in self._subscriptions.items())
+        return any(one.refused(state.of(type_url)) for type_url, one in self._subscriptions.items())
 
 
 def _too_much() -> LimitError:

@@ -35,21 +35,30 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A delta on its way. `version` is the digest of all that the client has of the type once it has accepted this."""
+    """A message on its way. `version` is what the client has of the type once it has accepted this.
+
+    `heartbeats` are resources that the client has, of which it only hears that they still hold.
+    """
 
     type_url: str
     nonce: str
     version: str
-    delta: Delta
+    resources: tuple[Resource, ...] = ()
+    removed: tuple[str, ...] = ()
+    heartbeats: tuple[Resource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A NACK: the resources of the response that a client refused, and why, in its words."""
+    """A NACK: the resources of the response that a client refused, and why, in its words.
+
+    `good` is what the client goes on with, as far as it is known: name -> version that it has accepted last.
+    """
 
     type_url: str
     resources: tuple[Resource, ...]
     error: str
+    good: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -112,11 +121,11 @@ class Subscription:
         if error is None:
             self.acked = response.version
             return None
-        resources = response.delta.resources
+        resources = response.resources
         self._refused |= {resource.name: (resource.version, error) for resource in resources}
         if resources:
             # The removals were refused along with them, and cannot be the cause.
-            self.told |= {name: Told.OWED for name in response.delta.removed if self.wildcard or name in self.names}
+            self.told |= {name: Told.OWED for name in response.removed if self.wildcard or name in self.names}
         return Refusal(self.type_url, resources, error)
 
     def answers(self, resources: Mapping[str, Resource]) -> Delta | None:
@@ -147,7 +156,7 @@ class Subscription:
                 del self.told[name]
         self.unanswered = False
         self.sent = self._version()
-        self.in_flight = Response(self.type_url, nonce, self.sent, delta)
+        self.in_flight = Response(self.type_url, nonce, self.sent, delta.resources, delta.removed)
         return self.in_flight
 
     def refused(self, resources: Mapping[str, Resource]) -> tuple[str, ...]:
@@ -166,7 +175,7 @@ class Subscription:
         if self._is_wildcard(name):
             self.wildcard = self.unanswered = True
             # What is on its way was sent under an earlier subscription, but arrives under this one.
-            on_its_way = self.in_flight.delta.resources if self.in_flight else ()
+            on_its_way = self.in_flight.resources if self.in_flight else ()
             self.told = dict.fromkeys([*self.told, *(resource.name for resource in on_its_way)], Told.OWED)
         else:
             self.names.add(name)

@@ -1,4 +1,8 @@
-"""Between bytes and the values of the protocol."""
+"""Between bytes and the values of the protocol, in both of its variants."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
@@ -6,19 +10,34 @@ from google.protobuf.message import DecodeError
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.errors import ProtocolError
+from mesh.xds.stream import DeltaStream, R, Stream
 from mesh.xds.subscription import Response
 
 
-def decode(message: bytes) -> discovery_pb2.DeltaDiscoveryRequest:
-    """Raises ProtocolError for bytes that are no such request."""
-    try:
-        return discovery_pb2.DeltaDiscoveryRequest.FromString(message)
-    except DecodeError as error:
-        raise ProtocolError("xds", "a message is not a DeltaDiscoveryRequest", "Send what the service says") from error
+@dataclass(frozen=True, slots=True)
+class Variant(Generic[R]):
+    """One of the two forms of the protocol.
+
+    `open` takes a name that no other stream has, and the only type of the stream or an empty string. `encode` takes how
+    this control plane calls itself, too; Envoy shows it in its logs and dumps.
+    """
+
+    request: type[R]
+    open: Callable[[str, str], Stream[R]]
+    encode: Callable[[Response, str], bytes]
+
+    def decode(self, message: bytes) -> R:
+        """Raises ProtocolError for bytes that are no such request."""
+        request = self.request()
+        try:
+            request.ParseFromString(message)
+        except DecodeError as error:
+            problem = f"a message is not a {self.request.DESCRIPTOR.name}"
+            raise ProtocolError("xds", problem, "Send what the service says") from error
+        return request
 
 
-def encode(response: Response, identifier: str) -> bytes:
-    """`identifier` is how this control plane calls itself; Envoy shows it in its logs and dumps."""
+def _encode_delta(response: Response, identifier: str) -> bytes:
     return discovery_pb2.DeltaDiscoveryResponse(
         type_url=response.type_url,
         nonce=response.nonce,
@@ -30,7 +49,10 @@ def encode(response: Response, identifier: str) -> bytes:
                 version=resource.version,
                 resource=Any(type_url=resource.type_url, value=resource.value),
             )
-            for resource in response.delta.resources
+            for resource in response.resources
         ],
-        removed_resources=response.delta.removed,
+        removed_resources=response.removed,
     ).SerializeToString()
+
+
+DELTA: Final = Variant(discovery_pb2.DeltaDiscoveryRequest, DeltaStream, _encode_delta)

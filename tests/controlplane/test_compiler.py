@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -21,10 +21,10 @@ from mesh.model.workload import NOWHERE, Locality
 from mesh.registry.leases import Report
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
+from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.translate.resources import Resources, instance_resources
 from mesh.xds.cache import Cache
-from mesh.xds.stream import State
 from tests.unit.registry.builders import NOON, addresses, call, policy, workload
 
 ORDERS, INVENTORY, CATALOG = (InstanceId("shop", name, f"{name}-0") for name in ("orders", "inventory", "catalog"))
@@ -46,10 +46,10 @@ class Mesh:
         await self.registry.attach(instance, generation, replace(addresses(base_port), **changes))
         await self.registry.report(instance, HEALTHY)
 
-    def state(self, instance: InstanceId, near: Locality = NOWHERE) -> State:
+    def state(self, instance: InstanceId, near: Locality = NOWHERE) -> Mapping[str, Mapping[str, Resource]]:
         state = self.cache.state(instance.node_id, near)
         assert state is not None
-        return state
+        return state.resources
 
     def endpoints(self, cluster: str, near: Locality = NOWHERE) -> list[tuple[int, int]]:
         """Port and health of each endpoint, as callers in `near` are told."""

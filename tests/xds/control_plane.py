@@ -21,7 +21,8 @@ from mesh.snapshot.resource import Resource, digest
 from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
 from mesh.xds.cache import Cache
-from mesh.xds.server import SERVICE, DiscoveryService, discovery_server, listen
+from mesh.xds.peer import admit
+from mesh.xds.server import OPTIONS, SERVICE, DiscoveryService, discovery_server, listen
 
 now = partial(datetime.now, UTC)
 
@@ -54,11 +55,14 @@ class ControlPlane:
         version = digest(*(one.version.encode() for named in by_type.values() for one in named.values()))
         self.cache.publish(node_id, Snapshot(by_type, version))
 
+    def service(self) -> DiscoveryService:
+        return DiscoveryService(self.cache, self.board, partial(admit, identity_of=self.identities.get))
+
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        """On the same port each time."""
-        service = DiscoveryService(self.cache, self.board, self.identities.get)
-        server = discovery_server(service)
+    async def serving(self, **options: int) -> AsyncIterator[None]:
+        """On the same port each time. `options` are of gRPC without their prefix, in place of those of a mesh."""
+        changed = {f"grpc.{name}": value for name, value in options.items()}
+        server = discovery_server(self.service(), tuple({**dict(OPTIONS), **changed}.items()))
         address = Address("127.0.0.1", self.port)
         self.port = listen(server, address, server_credentials(self.authority, now))
         await server.start()

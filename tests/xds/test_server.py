@@ -13,7 +13,7 @@ from mesh.model.topology import Address
 from mesh.registry.status import ProxyState
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE
-from mesh.xds.server import DiscoveryService, discovery_server, listen
+from mesh.xds.server import discovery_server, listen
 from mesh.xds.stream import MAX_NAMES
 from tests.xds.control_plane import NODE, ORDERS, STRANGER, ControlPlane, Stream, now
 
@@ -285,7 +285,7 @@ async def test_the_variant_that_is_not_built_yet_is_unimplemented(control_plane:
 
 
 async def test_a_port_that_is_taken_is_said_so(control_plane: ControlPlane) -> None:
-    second = discovery_server(DiscoveryService(control_plane.cache, control_plane.board, control_plane.identities.get))
+    second = discovery_server(control_plane.service())
 
     with pytest.raises(StartError, match=f"127.0.0.1:{control_plane.port}"):
         listen(second, Address("127.0.0.1", control_plane.port), server_credentials(control_plane.authority, now))

@@ -1,12 +1,14 @@
 """A proxy at the other end of one stream, for tests: everything it asks and is told, without a socket."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from google.rpc import status_pb2
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.snapshot.resource import Resource
-from mesh.xds.stream import DeltaStream, State
+from mesh.xds.source import State
+from mesh.xds.stream import DeltaStream
 from mesh.xds.subscription import Refusal, Response
 
 Contents = Mapping[str, Mapping[str, str]]
@@ -14,10 +16,12 @@ Contents = Mapping[str, Mapping[str, str]]
 
 
 def a_state(contents: Contents) -> State:
-    return {
-        type_url: {name: Resource(name, type_url, content.encode(), content) for name, content in named.items()}
-        for type_url, named in contents.items()
-    }
+    return State(
+        {
+            type_url: {name: Resource(name, type_url, content.encode(), content) for name, content in named.items()}
+            for type_url, named in contents.items()
+        }
+    )
 
 
 class Proxy:
@@ -25,6 +29,7 @@ class Proxy:
 
     def __init__(self, contents: Contents) -> None:
         self.stream = DeltaStream("stream")
+        self.now = timedelta()
         self.contents = {type_url: dict(named) for type_url, named in contents.items()}
         self.refusals: list[Refusal] = []
 
@@ -45,7 +50,7 @@ class Proxy:
             response_nonce=nonce,
             error_detail=None if error is None else status_pb2.Status(message=error),
         )
-        if refusal := self.stream.receive(request):
+        if refusal := self.stream.receive(request, self.now):
             self.refusals.append(refusal)
         return self.responses()
 
@@ -61,7 +66,7 @@ class Proxy:
         return self.responses()
 
     def responses(self) -> list[Response]:
-        return list(iter(lambda: self.stream.next_response(a_state(self.contents)), None))
+        return list(iter(lambda: self.stream.next_response(a_state(self.contents), self.now), None))
 
     def ack_all(self, responses: Iterable[Response]) -> list[Response]:
         """Acknowledges these and all that follow, and returns them all in the order in which they came."""
@@ -74,8 +79,8 @@ class Proxy:
 
 def sent(response: Response) -> dict[str, str]:
     """Name -> content."""
-    return {resource.name: resource.value.decode() for resource in response.delta.resources}
+    return {resource.name: resource.value.decode() for resource in response.resources}
 
 
 def removed(response: Response) -> tuple[str, ...]:
-    return response.delta.removed
+    return response.removed

@@ -16,11 +16,11 @@ HERE, THERE = Locality("r1", "z1"), Locality("r1", "z2")
 
 
 def a_snapshot(version: str) -> Snapshot:
-    return Snapshot(a_state({CLUSTER: {"a": version}}), version)
+    return Snapshot(a_state({CLUSTER: {"a": version}}).resources, version)
 
 
 def endpoints(**named: str) -> dict[str, Resource]:
-    return dict(a_state({ENDPOINT: named})[ENDPOINT])
+    return dict(a_state({ENDPOINT: named}).of(ENDPOINT))
 
 
 class Watched:
@@ -104,4 +104,4 @@ def test_a_set_of_endpoints_that_its_publisher_changes_later_does_not_change_her
 
     state = cache.state("node", HERE)
     assert state is not None
-    assert set(state[ENDPOINT]) == {"a"}
+    assert set(state.of(ENDPOINT)) == {"a"}

@@ -9,7 +9,7 @@ from mesh.errors import IdentityError, MeshError, ProtocolError
 from mesh.model.workload import Locality
 from mesh.snapshot.types import CLUSTER
 from mesh.xds.peer import Peer, admit
-from mesh.xds.wire import decode, encode
+from mesh.xds.wire import DELTA
 from tests.unit.xds.proxy import Proxy
 
 SHOP = "spiffe://proa.local/ns/shop/sa/orders"
@@ -19,7 +19,7 @@ PROVEN = {"peer_spiffe_id": [SHOP.encode()]}
 def test_a_response_says_all_that_the_protocol_asks_for() -> None:
     [response] = Proxy({CLUSTER: {"a": "1"}}).ask(CLUSTER, "a", "ghost")
 
-    message = DeltaDiscoveryResponse.FromString(encode(response, "proa/1"))
+    message = DeltaDiscoveryResponse.FromString(DELTA.encode(response, "proa/1"))
 
     [resource] = message.resources
     assert (resource.name, resource.version, resource.resource.value) == ("a", "1", b"1")
@@ -31,7 +31,7 @@ def test_a_response_says_all_that_the_protocol_asks_for() -> None:
 
 def test_bytes_that_are_no_request_are_refused() -> None:
     with pytest.raises(ProtocolError, match="DeltaDiscoveryRequest"):
-        decode(b"\xff\xff\xff")
+        DELTA.decode(b"\xff\xff\xff")
 
 
 def test_a_peer_is_who_its_certificate_says_at_the_place_that_its_node_says() -> None:
