@@ -83,13 +83,15 @@ def held(state: State) -> Iterator[None]:
     The run folder is removed at the end. Raises StateError when a folder cannot be used, or another `proa up` holds it.
     """
     _make(state.folder)
-    if not state.lock.exists():
+    if state.lock.exists():
+        _closed_to_others(state.folder)
+    else:
         _adopt(state.folder)
     with _locked(state):
         for name in FOLDERS:
             _make(state.folder / name)
         _forget(state)
-        _make(state.run)
+        _make_run(state.run)
         write_private(state.run / "state", f"{state.folder}\n")
         try:
             yield
@@ -178,6 +180,16 @@ def _make(folder: Path) -> None:
         raise StateError(str(folder), "this folder cannot be read and written", "Name another folder with --state")
 
 
+def _make_run(folder: Path) -> None:
+    """Never one that is there: /tmp is everybody's, and whoever made it may still have the key."""
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        remedy = "Remove what is there, or set XDG_RUNTIME_DIR to a folder of yours"
+        raise StateError(str(folder), f"the folder for sockets cannot be made: {reason}", remedy) from error
+
+
 def _adopt(folder: Path) -> None:
     """Makes an empty folder private; one that holds something of somebody's is left as it is."""
     if any(folder.iterdir()):
@@ -196,7 +208,11 @@ def _private(folder: Path) -> None:
         raise StateError(
             str(folder), "this is not a folder of yours", "Remove it, or name another state folder with --state"
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    _closed_to_others(folder)
+
+
+def _closed_to_others(folder: Path) -> None:
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         remedy = f"Run `chmod 700 {folder}` if that is right, or name another state folder with --state"
         raise StateError(str(folder), "others may look into this folder, and it is not empty", remedy)
 

@@ -92,6 +92,14 @@ def test_an_empty_folder_is_made_private_and_a_full_one_is_refused(state: State)
     assert mode(others.folder) == 0o755
 
 
+def test_a_state_folder_into_which_others_may_look_or_write_is_refused_at_each_start(state: State) -> None:
+    with held(state):
+        pass
+    state.folder.chmod(0o777)
+    with pytest.raises(StateError, match=r"others may look into this folder.*chmod 700"), held(state):
+        pass
+
+
 def test_a_file_in_place_of_the_folder(state: State) -> None:
     state.folder.touch()
     with pytest.raises(StateError, match="this is a file, not a folder"), held(state):
@@ -110,6 +118,15 @@ def test_a_link_in_place_of_the_run_folder_is_refused(state: State) -> None:
     (state.folder.parent / "elsewhere").mkdir(mode=0o700)
     state.run.symlink_to(state.folder.parent / "elsewhere")
     with pytest.raises(StateError, match="this is not a folder of yours"), held(state):
+        pass
+
+
+def test_a_run_folder_that_appears_while_ours_is_made_is_not_used(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who waits in /tmp for the moment between the look and the making."""
+    monkeypatch.setattr("mesh.local.state._forget", lambda state: state.run.mkdir(exist_ok=True))
+    with pytest.raises(StateError, match="the folder for sockets cannot be made: file exists"), held(state):
         pass
 
 
