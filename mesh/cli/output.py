@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
@@ -80,7 +81,9 @@ def _on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns[:-1]:
         drawn.add_column(column.upper(), no_wrap=True)
-    drawn.add_column(columns[-1].upper(), min_width=max(len(word) for row in rows for word in ["", *row[-1].split()]))
+    drawn.add_column(
+        columns[-1].upper(), min_width=max(len(word) for row in [columns, *rows] for word in ["", *row[-1].split()])
+    )
     for row in rows:
         drawn.add_row(*[Text(cell, style=COLOURS.get(cell, "")) for cell in row])
     console = Console()
@@ -105,13 +108,20 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def say(text: str, stream: TextIO) -> None:
+@contextmanager
+def perhaps_unread(stream: TextIO) -> Iterator[None]:
     """For a command that goes on although nobody reads any more: a closed terminal, a pipe into `head`."""
     try:
-        print(text, file=stream, flush=True)
+        yield
+        stream.flush()
     except OSError:
         # What is in the buffer must not fail again when Python flushes it at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def say(text: str, stream: TextIO) -> None:
+    with perhaps_unread(stream):
+        print(text, file=stream)
 
 
 class Problem(Protocol):

@@ -58,13 +58,14 @@ class Screen:
         say(f"warning: {text}", sys.stderr)
 
     def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
-        from mesh.cli.output import table
+        from mesh.cli.output import perhaps_unread, table
 
         columns = ("instance", "service at", "mTLS at", "calls")
-        table(columns, map(_row, mesh["workloads"]), empty="No workload is wanted yet: apply one.")
         took = time.monotonic() - self._started
-        print("\nTry next:", *(f"  {command}" for command in self._next(mesh)), "", sep="\n")
-        print(_ready_line(workloads, len(mesh["workloads"]), left_out, took), flush=True)
+        with perhaps_unread(sys.stdout):
+            table(columns, map(_row, mesh["workloads"]), empty="No workload is wanted yet: apply one.")
+            print("\nTry next:", *(f"  {command}" for command in self._next(mesh)), "", sep="\n")
+            print(_ready_line(workloads, len(mesh["workloads"]), left_out, took))
 
     def _next(self, mesh: Mapping[str, Any]) -> Iterator[str]:
         proa = "proa" if shutil.which("proa") else shlex.quote(sys.argv[0])

@@ -69,3 +69,14 @@ def test_a_terminal_of_any_width_shows_whole_addresses(
     assert "bookstore/orders-0" in out
     assert "127.0.0.1:28641" in out
     assert "…" not in out
+
+
+def test_a_narrow_terminal_shows_the_title_of_an_empty_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+
+    table(("proxy", "last NACK"), [("bookstore/orders/orders-0", "")], empty="")
+
+    assert "…" not in capsys.readouterr().out
