@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesh.cli.options import NamespaceOption, ServerOption, StateOption
+from mesh.cli.options import Format, NamespaceOption, OutputOption, ServerOption, StateOption
 from mesh.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -36,10 +36,14 @@ def logs(
     namespace: NamespaceOption = None,
     state: StateOption = None,
     server: ServerOption = None,
+    output: OutputOption = Format.TABLE,
 ) -> None:
     """Print the output of a service, or its sidecar."""
     from mesh.cli.connection import state_of
+    from mesh.cli.output import write
 
+    if follow and output is not Format.TABLE:
+        raise UsageError("--follow", f"what is followed has no end, and {output} needs one", "Leave out -o or --follow")
     if envoy and agent:
         raise UsageError("proa logs", "both --envoy and --agent are given", "Keep one of them")
     part = "envoy" if envoy else "agent" if agent else ""
@@ -50,18 +54,25 @@ def logs(
             name, "there is no such log", f"Logs: {', '.join(sorted(_logs(mesh, part).values())) or 'none'}"
         )
     with ExitStack() as opened:
+        if output is not Format.TABLE:
+            found = [(label, line) for path, label in files.items() for line in Tail(path, tail, "", opened).lines()]
+            write({"lines": [{"source": label, "line": line} for label, line in found]}, output)
+            return
         tails = {path: Tail(path, tail, label if len(files) > 1 else "", opened) for path, label in files.items()}
-        while True:
-            for one in tails.values():
-                for line in one.lines():
-                    print(line, flush=follow)
-            if not follow:
-                return
+        _print(tails.values(), flush=follow)
+        while follow:
             time.sleep(POLL)
             # Instances that came since are followed from their first line on.
             for path, label in _files(mesh, name, namespace, part).items():
                 if path not in tails:
                     tails[path] = Tail(path, None, label, opened)
+            _print(tails.values(), flush=True)
+
+
+def _print(tails: Iterable[Tail], *, flush: bool) -> None:
+    for one in tails:
+        for line in one.lines():
+            print(line, flush=flush)
 
 
 class Tail:
