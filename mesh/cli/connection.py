@@ -27,6 +27,8 @@ def address_of(state: Path | None, server: str | None) -> str:
     if server is not None:
         if state is not None:
             raise UsageError("--server", "both --state and --server are given", "Keep one of them")
+        if not server:
+            raise UsageError("--server", "this is no address", "Write unix:/path or host:port")
         return server
     folder = State.at(state or DEFAULT_STATE)
     try:

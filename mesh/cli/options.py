@@ -20,7 +20,10 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-StateOption = Annotated[Path | None, typer.Option("--state", metavar="DIR", help="Folder of the mesh (.proa).")]
+# readable=False: whether the folder can be used is told by whoever uses it, with what to do.
+StateOption = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="Folder of the mesh (.proa).", readable=False)
+]
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="ADDRESS", help="Control API, unix:/path or host:port.")
 ]

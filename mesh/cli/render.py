@@ -15,7 +15,10 @@ def render(
     files: FilesOption,
     proxy: Annotated[str, typer.Option("--proxy", metavar="NAME", help="Workload, or NAMESPACE/WORKLOAD/INSTANCE.")],
     state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="Take the addresses of this mesh, not 127.0.0.1:0.")
+        Path | None,
+        typer.Option(
+            "--state", metavar="DIR", help="Take the addresses of this mesh, not 127.0.0.1:0.", readable=False
+        ),
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
 ) -> None:

@@ -10,6 +10,9 @@ from mesh.errors import ConfigError, UsageError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
+LARGEST = 15 * 1024 * 1024
+"""Bytes of all files of one call. The control plane takes messages of 16 MiB."""
+
 
 def source_files(names: Iterable[str]) -> tuple[documents_pb2.SourceFile, ...]:
     """The text of every file, in the order in which they were named; of a folder its YAML and JSON files, sorted.
@@ -19,6 +22,9 @@ def source_files(names: Iterable[str]) -> tuple[documents_pb2.SourceFile, ...]:
     files = tuple(file for name in names for file in _files(name))
     if twice := {file.path for file in files if sum(file.path == other.path for other in files) > 1}:
         raise UsageError(min(twice), "this file is named twice", "Name it once")
+    if sum(file.ByteSize() for file in files) > LARGEST:
+        largest = max(files, key=lambda file: len(file.text))
+        raise UsageError(largest.path, f"all files together have more than {LARGEST >> 20} MiB", "Name fewer files")
     return files
 
 

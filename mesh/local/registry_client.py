@@ -17,6 +17,7 @@ from mesh.api.proa.v1 import (
     workloads_pb2,
     workloads_pb2_grpc,
 )
+from mesh.errors import StartError
 from mesh.local.rollout import Wanted
 
 Message = TypeVar("Message")
@@ -56,14 +57,15 @@ class RegistryClient:
             await asyncio.sleep(PAUSE)
 
     async def replace_files(self, files: tuple[documents_pb2.SourceFile, ...]) -> documents_pb2.ReplaceFileSetResponse:
-        """Also when the control plane has to start again meanwhile."""
+        """Also when the control plane has to start again meanwhile. Raises StartError when it refuses."""
         request = documents_pb2.ReplaceFileSetRequest(files=files)
         while True:
             try:
                 response: documents_pb2.ReplaceFileSetResponse = await self._documents.ReplaceFileSet(request)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise
+                    refused = f"it refuses the documents: {error.details()}"
+                    raise StartError("control plane", refused, "`proa logs control-plane` may say more") from error
                 await asyncio.sleep(PAUSE)
             else:
                 return response

@@ -172,6 +172,7 @@ def test_a_state_folder_that_cannot_be_used(
         pytest.param(["get"], 2, "Missing argument", id="no kind"),
         pytest.param(["delete"], 2, "error: proa delete: what is to be deleted is not clear", id="delete what?"),
         pytest.param(["get", "workloads"], 1, "no mesh runs on this state folder", id="no mesh"),
+        pytest.param(["get", "workloads", "--server", ""], 2, "error: --server: this is no address", id="no address"),
         pytest.param(["down"], 1, "there is no mesh in this folder", id="nothing to end"),
         pytest.param(
             ["get", "workloads", "--server", "unix:/no/such.sock"], 1, "the control plane does not answer", id="nobody"
