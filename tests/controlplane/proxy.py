@@ -13,7 +13,7 @@ from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.api.proa.v1 import agents_pb2
 from mesh.identity.key import new_key
 from mesh.model.topology import Address
-from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER
+from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 SECONDS = 30
@@ -69,7 +69,7 @@ async def proxy(
     node: str,
     trusted: grpc.ChannelCredentials,
     *endpoints: str,
-    asks: Iterable[str] = (CLUSTER, ENDPOINT, LISTENER),
+    asks: Iterable[str] = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, EXTENSION),
     held: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Proxy]:
     """A proxy that has asked for everything it should have, and for `endpoints`; `held` is what it brings along.
