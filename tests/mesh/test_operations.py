@@ -84,7 +84,7 @@ async def test_down_lets_calls_end(mesh: RunningMesh) -> None:
         await asyncio.gather(*customers)
 
     assert mesh.wait(within=1) == 0
-    assert all("Connection refused" in reason for reason in refused), refused
+    assert all("failed to connect to all addresses" in reason for reason in refused), refused
 
 
 async def test_logs_are_followed(mesh: RunningMesh, tmp_path: Path) -> None:
