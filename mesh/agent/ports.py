@@ -112,7 +112,10 @@ class PortBook:
             return _owners(json.loads(self._path.read_text()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            remedy = "See that you may read and write the state folder, or name another one"
+            raise StateError(str(self._path), f"it cannot be read: {error.strerror}", remedy) from error
+        except ValueError as error:
             raise StateError(
                 str(self._path), f"it is no list of ports ({error})", "Delete it; ports are chosen anew then"
             ) from error

@@ -1,6 +1,7 @@
 """The way to the control plane, and what went wrong on it in a sentence."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def address_of(state: Path | None, server: str | None) -> str:
         if not server:
             raise UsageError("--server", "this is no address", "Write unix:/path or host:port")
         return server
-    folder = State.at(state or DEFAULT_STATE)
+    folder = _folder(state)
     try:
         return folder.address.read_text().strip()
     except OSError:
@@ -40,11 +41,20 @@ def address_of(state: Path | None, server: str | None) -> str:
 def state_of(state: Path | None, server: str | None) -> State:
     """The state folder, for commands that read its files."""
     if server is None:
-        return State.at(state or DEFAULT_STATE)
+        return _folder(state)
     address = address_of(state, server)
     if not address.startswith("unix:"):
         raise UsageError("--server", f"the files of the mesh at {address} are not here", "Name its folder with --state")
     return state_of_run_folder(Path(address.removeprefix("unix:")).parent)
+
+
+def _folder(state: Path | None) -> State:
+    folder = State.at(state or DEFAULT_STATE)
+    if os.path.exists(folder.folder) and not os.access(folder.folder, os.R_OK | os.X_OK):  # noqa: PTH110 (never raises)
+        raise StateError(
+            str(folder.folder), "this folder cannot be read", "Ask its owner, or name another with --state"
+        )
+    return folder
 
 
 @contextlib.contextmanager

@@ -89,6 +89,13 @@ def test_a_spoiled_book_is_named_and_may_be_deleted(tmp_path: Path, book: Callab
         book().allocate("a", ["x"])
 
 
+def test_a_book_that_cannot_be_read_is_not_to_be_deleted(tmp_path: Path, book: Callable[..., PortBook]) -> None:
+    (tmp_path / "ports.json").mkdir()
+
+    with pytest.raises(StateError, match=r"ports\.json: it cannot be read: Is a directory\. See that you may"):
+        book().ports_of("a")
+
+
 def test_the_book_is_for_its_owner_alone(tmp_path: Path, book: Callable[..., PortBook]) -> None:
     book().allocate("a", ["x"])
 
