@@ -1,0 +1,39 @@
+"""How the supervisor keeps the control plane."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.local import supervisor
+from mesh.local.child import Child
+from mesh.local.state import State
+
+
+class Nobody:
+    """An audience that is told nothing."""
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def ready(self, *_: Any) -> None: ...
+
+
+async def test_the_control_plane_is_started_again_at_once_and_then_with_a_growing_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, Any] = {}
+
+    def child(module: str, arguments: Any, **options: Any) -> Child:
+        made[module] = options
+        return Child(module, arguments, **options)
+
+    monkeypatch.setattr(supervisor, "Child", child)
+    async with asyncio.TaskGroup() as tasks:
+        mesh = supervisor.Supervisor(State.at(tmp_path), tasks, Nobody())
+        await mesh._registry.close()
+
+    pause = made["mesh.controlplane"]["pause"]
+    assert [pause(ends).total_seconds() for ends in (1, 2, 3)] == [0, 0.5, 1]
