@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from mesh.cli import documents, down, logs, proxies, render, up, version, workloads
+from mesh.cli import debug, documents, down, logs, proxies, render, up, version, workloads
 from mesh.errors import MeshError
 
 INTERRUPTED: Final = 130
@@ -36,6 +36,7 @@ for command in (
     version.version,
 ):
     app.command()(command)
+app.add_typer(debug.debug)
 
 
 def main() -> None:

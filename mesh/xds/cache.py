@@ -1,14 +1,14 @@
 """What each proxy should have: the control plane publishes it, and every stream reads the newest when it may send."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 from mesh.model.workload import Locality
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
 from mesh.xds.source import State
+from mesh.xds.watchers import Watchers
 
 
 class Cache:
@@ -20,13 +20,13 @@ class Cache:
     def __init__(self) -> None:
         self._snapshots: dict[str, Snapshot] = {}
         self._endpoints: dict[Locality, Mapping[str, Resource]] = {}
-        self._watchers: defaultdict[str | Locality, list[Callable[[], None]]] = defaultdict(list)
+        self._watchers = Watchers()
 
     def publish(self, node_id: str, snapshot: Snapshot) -> None:
         """`snapshot` is what the node should have from now on. Its endpoints should have been published before."""
         if self.version(node_id) != snapshot.version:
             self._snapshots[node_id] = snapshot
-            self._notify(node_id)
+            self._watchers.notify(node_id)
 
     def withdraw(self, node_id: str) -> None:
         """The node is told nothing more. It keeps what it has: this is no order to drop everything."""
@@ -36,7 +36,7 @@ class Cache:
         """`assignments`, by cluster name, are all that there are for the nodes of `locality`."""
         if self._endpoints.get(locality) != assignments:
             self._endpoints[locality] = dict(assignments)
-            self._notify(locality)
+            self._watchers.notify(locality)
 
     def state(self, node_id: str, locality: Locality) -> State | None:
         """What the node should have now, or None while nothing is published for it."""
@@ -50,19 +50,6 @@ class Cache:
         snapshot = self._snapshots.get(node_id)
         return snapshot.version if snapshot else ""
 
-    @contextmanager
-    def watch(self, node_id: str, locality: Locality, changed: Callable[[], None]) -> Iterator[None]:
+    def watch(self, node_id: str, locality: Locality, changed: Callable[[], None]) -> AbstractContextManager[None]:
         """Within the block `changed` is called at each change of what the node should have. It must not block."""
-        for key in (node_id, locality):
-            self._watchers[key].append(changed)
-        try:
-            yield
-        finally:
-            for key in (node_id, locality):
-                self._watchers[key].remove(changed)
-                if not self._watchers[key]:
-                    del self._watchers[key]
-
-    def _notify(self, key: str | Locality) -> None:
-        for changed in self._watchers.get(key, ()):
-            changed()
+        return self._watchers.watching(node_id, locality, changed=changed)

@@ -31,9 +31,9 @@ def admit(
 
     Raises ProtocolError for a node without an id, IdentityError for one that the peer may not claim.
     """
-    if not node.id:
-        raise ProtocolError("xds", "the first message of the stream has no node id", "Set node.id in Envoy's bootstrap")
-    expected, proven = identity_of(node.id), _spiffe_id(auth_context)
+    proven = _spiffe_id(auth_context)
+    peer = _peer(node, proven)
+    expected = identity_of(node.id)
     if expected is None:
         raise IdentityError(
             node.id, "no agent has attached this instance", "Start it with an agent, and attach it first"
@@ -41,7 +41,18 @@ def admit(
     if proven != expected:
         problem = f"its certificate says {proven or 'nothing'}, and not {expected}"
         raise IdentityError(node.id, problem, "A proxy may only ask for the configuration of its own instance")
-    return Peer(node.id, proven, Locality(node.locality.region, node.locality.zone), _envoy_version(node))
+    return peer
+
+
+def admit_anyone(node: base_pb2.Node, auth_context: Mapping[str, Iterable[bytes]]) -> Peer:
+    """The peer that it claims to be. Raises ProtocolError for a node without an id."""
+    return _peer(node, identity="")
+
+
+def _peer(node: base_pb2.Node, identity: str) -> Peer:
+    if not node.id:
+        raise ProtocolError("xds", "the first message of the stream has no node id", "Set node.id in Envoy's bootstrap")
+    return Peer(node.id, identity, Locality(node.locality.region, node.locality.zone), _envoy_version(node))
 
 
 def _spiffe_id(auth_context: Mapping[str, Iterable[bytes]]) -> str:

@@ -1,10 +1,10 @@
-"""The aggregated discovery service over grpc.aio."""
+"""The discovery services over grpc.aio."""
 
 import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc
 
@@ -12,12 +12,11 @@ from mesh.errors import IdentityError, LimitError, MeshError, ProtocolError, Sta
 from mesh.model.topology import Address
 from mesh.registry.status import StatusBoard
 from mesh.xds.peer import Admit
+from mesh.xds.services import SERVICES, Service
 from mesh.xds.session import Session
 from mesh.xds.source import Source
 from mesh.xds.stream import R
-from mesh.xds.wire import DELTA, Variant
-
-SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+from mesh.xds.wire import DELTA, MAX_MESSAGE, Variant
 
 OPTIONS: Final = (
     # gRPC shares a port with whoever else binds it, and half of the proxies would talk to somebody else.
@@ -31,15 +30,16 @@ OPTIONS: Final = (
     # A certificate is only looked at when a connection begins. gRPC spreads the age by 10 %.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    # A node alone has 60 kB, and after a reconnect a proxy lists every resource that it has.
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # What is too large is refused by us, with a sentence, and counted; of what is far too large gRPC tells us nothing.
+    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE),
 )
 
-STATUS_OF: Final[Mapping[type[BaseException], grpc.StatusCode]] = {
-    ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
-    IdentityError: grpc.StatusCode.PERMISSION_DENIED,
-    LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+REFUSALS: Final[Mapping[type[BaseException], tuple[str, grpc.StatusCode]]] = {
+    ProtocolError: ("protocol", grpc.StatusCode.INVALID_ARGUMENT),
+    IdentityError: ("identity", grpc.StatusCode.PERMISSION_DENIED),
+    LimitError: ("limit", grpc.StatusCode.RESOURCE_EXHAUSTED),
 }
+"""Why a stream is ended: the reason that it is counted under, and the status that its peer gets."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -58,12 +58,16 @@ class DiscoveryService:
         self._admit = admit
         self._identifier = identifier
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """What the server does not find in it, the state-of-the-world variant for one, it answers UNIMPLEMENTED.
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """One for each service of xDS.
 
         Without serializers: malformed bytes are ours to refuse, and what is sent is bytes already.
         """
-        return grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": self.method(DELTA)})
+        return tuple(grpc.method_handlers_generic_handler(one.name, self._methods(one)) for one in SERVICES)
+
+    def _methods(self, service: Service) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
+        methods = {service.delta: self.method(DELTA, service.type_url)}
+        return {**methods, service.fetch: _unserved(service)} if service.fetch else methods
 
     def method(self, variant: Variant[R], type_url: str = "") -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Streams of one type alone, or with no `type_url` of all."""
@@ -75,8 +79,10 @@ class DiscoveryService:
             except* MeshError as group:
                 refusal = group.exceptions[0]
             if refusal:
+                reason, status = REFUSALS[type(refusal)]
+                self._board.refuse_stream(reason, str(refusal))
                 log.warning("xds_stream_refused peer=%s reason=%s", context.peer(), refusal)
-                await context.abort(STATUS_OF[type(refusal)], str(refusal))
+                await context.abort(status, str(refusal))
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
@@ -102,14 +108,27 @@ class DiscoveryService:
 def discovery_server(service: DiscoveryService, options: Sequence[tuple[str, int]] = OPTIONS) -> grpc.aio.Server:
     """A server for proxies alone. It is to be started when the source holds what was true before the last stop."""
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((service.handler(),))
+    server.add_generic_rpc_handlers(service.handlers())
     return server
 
 
-def listen(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials) -> int:
-    """Binds `address` and returns the port. Raises StartError when somebody else has it."""
+def _unserved(service: Service) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    async def refuse(message: bytes, context: Context) -> NoReturn:
+        words = f"{service.name}: it is not polled here. Open a stream with {service.delta} or {service.sotw}"
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, words)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def listen(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+    """Binds `address`, in plaintext without `credentials`, and returns the port.
+
+    Raises StartError when somebody else has it.
+    """
     try:
-        return server.add_secure_port(str(address), credentials)
+        if credentials:
+            return server.add_secure_port(str(address), credentials)
+        return server.add_insecure_port(str(address))
     except RuntimeError as error:
-        problem = "the xDS server cannot listen there, another process may have the port"
+        problem = "nobody can listen there, another process may have the port"
         raise StartError(str(address), problem, "End that process, or choose another port") from error

@@ -9,9 +9,12 @@ from google.protobuf.message import DecodeError
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
-from mesh.errors import ProtocolError
+from mesh.errors import LimitError, ProtocolError
 from mesh.xds.stream import DeltaStream, R, Stream
 from mesh.xds.subscription import Response
+
+MAX_MESSAGE: Final = 16 * 1024 * 1024
+"""Bytes. A node alone has 60 kB, and after a reconnect a proxy lists every resource that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,10 @@ class Variant(Generic[R]):
     encode: Callable[[Response, str], bytes]
 
     def decode(self, message: bytes) -> R:
-        """Raises ProtocolError for bytes that are no such request."""
+        """Raises ProtocolError for bytes that are no such request, LimitError for too many of them."""
+        if len(message) > MAX_MESSAGE:
+            problem = f"a message has {len(message)} bytes, and may have {MAX_MESSAGE}"
+            raise LimitError("xds", problem, "Ask for less in one message")
         request = self.request()
         try:
             request.ParseFromString(message)

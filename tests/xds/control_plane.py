@@ -22,7 +22,8 @@ from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
 from mesh.xds.cache import Cache
 from mesh.xds.peer import admit
-from mesh.xds.server import OPTIONS, SERVICE, DiscoveryService, discovery_server, listen
+from mesh.xds.server import OPTIONS, DiscoveryService, discovery_server, listen
+from mesh.xds.services import AGGREGATED
 
 now = partial(datetime.now, UTC)
 
@@ -92,7 +93,7 @@ class Stream:
     """One delta stream of a client that sends exactly what it is told to."""
 
     def __init__(self, channel: grpc.aio.Channel, method: str = "DeltaAggregatedResources") -> None:
-        self._call = channel.stream_stream(f"/{SERVICE}/{method}")()
+        self._call = channel.stream_stream(f"/{AGGREGATED.name}/{method}")()
 
     async def send(self, message: bytes) -> None:
         await self._call.write(message)
