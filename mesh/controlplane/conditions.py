@@ -1,13 +1,16 @@
-"""What is said about a document in force: whether it counts, and whether what it names is there. Pure."""
+"""What is said about a document in force: whether it counts, what it names is there, and proxies run it. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from mesh.errors import ConfigError
-from mesh.model.documents import Documents, Mesh, Resource
+from mesh.model.documents import Documents, Key, Mesh, Resource, key_of
 from mesh.model.topology import Topology
 from mesh.model.workload import Workload
 from mesh.policy.check import unresolved
+
+NAMED = 3
+"""Proxies, in the message of a condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,32 @@ class Condition:
     message: str = ""
 
 
-def conditions_of(resource: Resource, topology: Topology, conflicts: Iterable[ConfigError]) -> Iterator[Condition]:
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A resource that a proxy has refused, in `words`, and the documents that it was made from."""
+
+    words: str
+    origins: frozenset[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A connected proxy, as documents see it.
+
+    `origins` are all documents that its resources were made from. It `lags` until it has answered for everything.
+    `problem` is why nothing new could be made for it, empty for none.
+    """
+
+    node_id: str
+    origins: frozenset[Key]
+    rejections: tuple[Rejection, ...] = ()
+    lags: bool = False
+    problem: str = ""
+
+
+def conditions_of(
+    resource: Resource, topology: Topology, conflicts: Iterable[ConfigError], standings: Iterable[Standing]
+) -> Iterator[Condition]:
     """Conditions of one document; `conflicts` are those of all documents in force (`mesh.policy.check`)."""
     given_way = [error for error in conflicts if error.where == resource.where]
     yield Condition("Accepted", not given_way, "Conflicted" if given_way else "Accepted", _sentences(given_way))
@@ -28,6 +56,31 @@ def conditions_of(resource: Resource, topology: Topology, conflicts: Iterable[Co
         missing = unresolved(Documents.of([resource]), topology)
         not_found = "BackendNotFound" if isinstance(resource, Workload) else "TargetNotFound"
         yield Condition("ResolvedRefs", not missing, not_found if missing else "ResolvedRefs", _sentences(missing))
+    yield programmed(resource, standings)
+
+
+def programmed(resource: Resource, standings: Iterable[Standing]) -> Condition:
+    """Whether every connected proxy that has resources made from the document has acknowledged all it should have.
+
+    A Mesh concerns every proxy. One that is not connected goes on with what it has, and counts when it is back.
+    """
+    key = key_of(resource)
+    concerned = [one for one in standings if isinstance(resource, Mesh) or key in one.origins]
+    refused = [f"{one.node_id}: {each.words}" for one in concerned for each in one.rejections if key in each.origins]
+    unmade = [f"{one.node_id}: {one.problem}" for one in concerned if one.problem]
+    lagging = [one.node_id for one in concerned if one.lags]
+    if refused:
+        return Condition("Programmed", False, "Refused", _some(refused, "; "))
+    if unmade:
+        return Condition("Programmed", False, "Invalid", _some(unmade, "; "))
+    if lagging:
+        return Condition("Programmed", False, "Pending", f"waiting for {_some(lagging, ', ')}")
+    return Condition("Programmed", True, "Programmed", f"concerns {len(concerned)} of the connected proxies")
+
+
+def _some(texts: Collection[str], between: str) -> str:
+    rest = len(texts) - NAMED
+    return between.join([*list(texts)[:NAMED], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def _sentences(errors: Iterable[ConfigError]) -> str:

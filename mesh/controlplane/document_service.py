@@ -1,13 +1,14 @@
 """`DocumentService`: what users write."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
 from mesh.config import Parsed, kind_named, parse
 from mesh.controlplane import wire
-from mesh.controlplane.conditions import Condition, conditions_of
+from mesh.controlplane.conditions import Condition, Standing, conditions_of
+from mesh.controlplane.standing import Standings
 from mesh.model.documents import Key
 from mesh.policy.check import conflicts
 from mesh.registry.documents import Action, Change, Outcome, together
@@ -25,8 +26,9 @@ log = logging.getLogger(__name__)
 
 
 class DocumentService(documents_pb2_grpc.DocumentServiceServicer):
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, standings: Standings) -> None:
         self._registry = registry
+        self._standings = standings
 
     async def ApplyDocuments(
         self, request: documents_pb2.ApplyDocumentsRequest, context: Any
@@ -58,8 +60,9 @@ class DocumentService(documents_pb2_grpc.DocumentServiceServicer):
         self, request: documents_pb2.ListDocumentsRequest, context: Any
     ) -> documents_pb2.ListDocumentsResponse:
         asked = Key(kind_named(request.kind) if request.kind else "", request.namespace, request.name)
+        standings = await self._standings.now()
         return documents_pb2.ListDocumentsResponse(
-            documents=_listed(self._registry, asked), revision=self._registry.state.revision
+            documents=_listed(self._registry, asked, standings), revision=self._registry.state.revision
         )
 
     async def DeleteDocuments(
@@ -97,10 +100,10 @@ def _problems(outcome: Outcome) -> list[documents_pb2.Problem]:
     ]
 
 
-def _listed(registry: Registry, asked: Key) -> list[documents_pb2.Document]:
+def _listed(registry: Registry, asked: Key, standings: Sequence[Standing]) -> list[documents_pb2.Document]:
     given_way = conflicts(registry.documents)
     return [
-        _document(registry, kept, conditions_of(kept.resource, registry.topology, given_way))
+        _document(registry, kept, conditions_of(kept.resource, registry.topology, given_way, standings))
         for key, kept in registry.state.in_force().items()
         if asked.kind in ("", key.kind) and asked.namespace in ("", key.namespace) and asked.name in ("", key.name)
     ]

@@ -18,6 +18,7 @@ from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.document_service import DocumentService
+from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
 from mesh.controlplane.workload_service import WorkloadService
 from mesh.errors import MeshError, StateError, UsageError
@@ -89,7 +90,9 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
         return open_authority(settings.state / "ca", registry.state.trust_domain, _now())
 
     agents = AgentService(registry, compiler, board, authority=authority, xds=settings.xds, now=_now)
-    api = Api(DocumentService(registry), WorkloadService(registry), agents, StatusService(registry, board, compiler))
+    standings = Standings(registry, compiler, board)
+    documents = DocumentService(registry, standings)
+    api = Api(documents, WorkloadService(registry), agents, StatusService(registry, board, compiler, standings))
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:

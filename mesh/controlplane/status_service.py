@@ -1,15 +1,17 @@
 """`StatusService`: what runs, and what every proxy has been told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from typing import Any, Final
 
 from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
 from mesh.controlplane import wire
 from mesh.controlplane.compiler import Compiler
+from mesh.controlplane.provenance import Origin, Provenance
+from mesh.controlplane.standing import Standings
 from mesh.registry.leases import Lease
 from mesh.registry.registry import Registry
-from mesh.registry.status import ProxyState, ProxyStatus, StatusBoard, TypeStatus
+from mesh.registry.status import ProxyState, ProxyStatus, Refused, StatusBoard, TypeStatus, Wait
 
 STATES: Final = {
     ProxyState.SYNCED: status_pb2.PROXY_STATE_SYNCED,
@@ -20,10 +22,11 @@ STATES: Final = {
 
 
 class StatusService(status_pb2_grpc.StatusServiceServicer):
-    def __init__(self, registry: Registry, board: StatusBoard, compiler: Compiler) -> None:
+    def __init__(self, registry: Registry, board: StatusBoard, compiler: Compiler, standings: Standings) -> None:
         self._registry = registry
         self._board = board
         self._compiler = compiler
+        self._standings = standings
 
     async def WatchInstances(
         self, request: status_pb2.WatchInstancesRequest, context: Any
@@ -40,13 +43,33 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
             await _first(self._registry.changed.after(registered), self._board.changes.after(told))
 
     async def ListProxies(self, request: status_pb2.ListProxiesRequest, context: Any) -> status_pb2.ListProxiesResponse:
-        proxies = self._board.proxies()
         return status_pb2.ListProxiesResponse(
-            proxies=[_proxy(proxy, self._compiler.problems.get(proxy.node_id, "")) for proxy in proxies],
+            proxies=[self._proxy(proxy) for proxy in self._board.proxies()],
             refused_streams=[
                 status_pb2.RefusedStreams(reason=refused.reason, count=refused.count, last=refused.last, at=refused.at)
                 for refused in self._board.refused_streams()
             ],
+        )
+
+    def _proxy(self, proxy: ProxyStatus) -> status_pb2.Proxy:
+        report = proxy.report
+        is_refusing = any(one.refused for one in report.types)
+        made_from = self._standings.provenance(proxy.node_id) if is_refusing else {}
+        return status_pb2.Proxy(
+            node_id=proxy.node_id,
+            identity=proxy.identity,
+            envoy_version=proxy.envoy_version,
+            state=STATES[proxy.state],
+            since=proxy.since,
+            config_version=report.config_version,
+            types=[_type(one, made_from) for one in report.types],
+            last_nack=proxy.last_nack,
+            bytes_sent=report.bytes_sent,
+            resources_sent=report.resources_sent,
+            connected_since=proxy.connected_since,
+            problem=self._compiler.problems.get(proxy.node_id, ""),
+            waits=[_wait(wait) for wait in report.waits],
+            streams=proxy.streams,
         )
 
     def _instances(self) -> list[status_pb2.Instance]:
@@ -72,31 +95,38 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
         )
 
 
-def _proxy(proxy: ProxyStatus, problem: str) -> status_pb2.Proxy:
-    report = proxy.report
-    return status_pb2.Proxy(
-        node_id=proxy.node_id,
-        identity=proxy.identity,
-        envoy_version=proxy.envoy_version,
-        state=STATES[proxy.state],
-        since=proxy.since,
-        config_version=report.config_version,
-        types=[_type(one) for one in report.types],
-        last_nack=proxy.last_nack,
-        bytes_sent=report.bytes_sent,
-        resources_sent=report.resources_sent,
-        connected_since=proxy.connected_since,
-        problem=problem,
-    )
-
-
-def _type(status: TypeStatus) -> status_pb2.TypeStatus:
+def _type(status: TypeStatus, made_from: Provenance) -> status_pb2.TypeStatus:
     return status_pb2.TypeStatus(
         type_url=status.type_url,
         sent=status.sent,
         acked=status.acked,
         error=status.error,
         resources=status.resources,
+        nacked=status.nacked,
+        sent_at=status.sent_at,
+        acked_at=status.acked_at,
+        nacked_at=status.nacked_at,
+        refused=[_refused(one, made_from.get((status.type_url, one.name), ())) for one in status.refused],
+        held=status.held,
+    )
+
+
+def _refused(refused: Refused, origins: Iterable[Origin]) -> status_pb2.RefusedResource:
+    return status_pb2.RefusedResource(
+        name=refused.name,
+        version=refused.version,
+        error=refused.error,
+        last_good=refused.last_good,
+        documents=[
+            status_pb2.DocumentSource(key=wire.key_message(origin.key), where=origin.where) for origin in origins
+        ],
+    )
+
+
+def _wait(wait: Wait) -> status_pb2.Wait:
+    return status_pb2.Wait(
+        resource=status_pb2.ResourceName(type_url=wait.type_url, name=wait.name),
+        needs=[status_pb2.ResourceName(type_url=type_url, name=name) for type_url, name in wait.needs],
     )
 
 

@@ -102,6 +102,7 @@ class ProxyStatus:
     connected_since: datetime | None = None
     report: StreamReport = StreamReport()
     last_nack: str = ""
+    streams: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class _Proxy:
             connected_since=newest.began if newest else None,
             report=newest.last_report if newest else was.report,
             last_nack=next((one.last_nack for one in reversed(self.streams) if one.last_nack), was.last_nack),
+            streams=len(self.streams),
         )
 
     def lags(self) -> bool:

@@ -18,6 +18,9 @@ from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, R
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 SECONDS = 30
 
+EVERY_TYPE = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, EXTENSION)
+"""What an Envoy asks for. One that has yet to ask for a type counts as not there yet."""
+
 
 @dataclass
 class Proxy:

@@ -64,7 +64,11 @@ async def test_documents_are_applied_listed_and_deleted(client):
     assert found["orders"].set == documents_pb2.DOCUMENT_SET_APPLIED
     assert found["orders"].where == "0.yaml:1"
     assert json.loads(found["orders"].json)["spec"]["workingDirectory"] == "/srv"
-    assert {(c.type, c.status) for c in found["retry"].conditions} == {("Accepted", True), ("ResolvedRefs", True)}
+    assert {c.type: c.status for c in found["retry"].conditions} == {
+        "Accepted": True,
+        "ResolvedRefs": True,
+        "Programmed": True,
+    }
 
     keys = [key("Workload", "orders"), key("BackendTrafficPolicy", "retry")]
     await client.documents.DeleteDocuments(documents_pb2.DeleteDocumentsRequest(keys=keys))
@@ -111,13 +115,13 @@ async def test_a_document_says_when_it_gives_way_and_when_its_target_has_gone(cl
     await client.apply(policy("older", "orders"))
     await client.apply(policy("younger", "orders", retries=3))
 
-    (accepted, resolved) = (await listed(client))["younger"].conditions
+    (accepted, resolved, _) = (await listed(client))["younger"].conditions
     assert (accepted.type, accepted.status, accepted.reason) == ("Accepted", False, "Conflicted")
     assert "already set by older" in accepted.message
     assert (resolved.type, resolved.status) == ("ResolvedRefs", True)
 
     await client.start_with(workload("catalog"))
-    (_, resolved) = (await listed(client))["older"].conditions
+    (_, resolved, _) = (await listed(client))["older"].conditions
     assert (resolved.type, resolved.status, resolved.reason) == ("ResolvedRefs", False, "TargetNotFound")
     assert "there is no service orders" in resolved.message
 

@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,49 @@ async def test_a_kill_loses_nothing_and_a_proxy_that_comes_back_is_sent_nothing(
         sent = {one.node_id: (one.bytes_sent, one.resources_sent) for one in listed}
         assert sent[ORDERS] == (0, 0)
         assert after.has == before.has
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Within the block whoever wants to load the state waits."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def listens(address: Address) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((address.host, address.port)) == 0
+
+
+async def test_no_stream_is_accepted_before_the_state_is_loaded(start, api, tmp_path):
+    xds = Address("127.0.0.1", free_port())
+    process = await start("--xds", str(xds))
+    async with connected(api) as client:
+        await client.start_with(workload("orders", "upstreams: [{service: inventory}]"), workload("inventory"))
+        trusted = await credentials(client.agents, "orders")
+        async with client.attached("orders-0"), proxy(xds, ORDERS, trusted, TARGET) as before:
+            await before.until(TARGET, "inbound/50051", "outbound")
+            process.kill()
+            await end_of(process)
+
+    with unreadable(tmp_path / "state.db"):
+        process = await start("--xds", str(xds))
+        # It takes about half a second to start; for all of the rest it waits for its state.
+        for _ in range(100):
+            assert not listens(xds)
+            assert process.returncode is None
+            await asyncio.sleep(0.02)
+
+    async with connected(api) as client, proxy(xds, ORDERS, trusted, TARGET, held=before.has) as again:
+        had = {type_url: dict(held) for type_url, held in before.has.items()}
+        async with asyncio.timeout(SECONDS), client.attached("orders-0"):
+            await client.instances(lambda found: found["orders-0"].synced)
+        assert again.has == had
 
 
 async def test_a_second_one_does_not_take_the_socket_of_a_live_one(start, api):

@@ -1,0 +1,60 @@
+"""How documents and proxies belong together at this moment."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from mesh.controlplane.compiler import Compiler
+from mesh.controlplane.conditions import Rejection, Standing
+from mesh.controlplane.provenance import Origin, Provenance, provenance
+from mesh.model.names import InstanceId
+from mesh.model.workload import Workload
+from mesh.registry.registry import Registry
+from mesh.registry.status import ProxyState, ProxyStatus, StatusBoard
+
+
+class Standings:
+    """Reads the registry, the compiler and the board. Provenance is found out when somebody asks, and not kept."""
+
+    def __init__(self, registry: Registry, compiler: Compiler, board: StatusBoard) -> None:
+        self._registry = registry
+        self._compiler = compiler
+        self._board = board
+
+    async def now(self) -> tuple[Standing, ...]:
+        """Every connected proxy, when all that was written before the call is published."""
+        await self._compiler.caught_up()
+        lagging = frozenset(self._board.lagging())
+        connected = (one for one in self._board.proxies() if one.state is not ProxyState.DISCONNECTED)
+        made_from = cache(self._provenance)
+        return tuple(
+            Standing(
+                proxy.node_id,
+                origins=frozenset(origin.key for origins in found.values() for origin in origins),
+                rejections=tuple(_rejections(proxy, found)),
+                lags=proxy.node_id in lagging,
+                problem=self._compiler.problems.get(proxy.node_id, ""),
+            )
+            for proxy in connected
+            if (workload := self._workload(proxy.node_id)) and (found := made_from(workload))
+        )
+
+    def provenance(self, node_id: str) -> Mapping[tuple[str, str], tuple[Origin, ...]]:
+        """Where the resources of one proxy come from; empty for one that nobody has attached."""
+        workload = self._workload(node_id)
+        return self._provenance(workload) if workload else {}
+
+    def _workload(self, node_id: str) -> Workload | None:
+        lease = self._registry.leases.get(InstanceId.from_node_id(node_id))
+        return lease.workload if lease else None
+
+    def _provenance(self, workload: Workload) -> Provenance:
+        return provenance(workload, self._registry.topology, self._registry.documents)
+
+
+def _rejections(proxy: ProxyStatus, found: Provenance) -> Iterator[Rejection]:
+    for of_type in proxy.report.types:
+        kind = of_type.type_url.rpartition(".")[2]
+        for refused in of_type.refused:
+            origins = found.get((of_type.type_url, refused.name), ())
+            words = f"{kind} {refused.name}: {refused.error}"
+            yield Rejection(words, frozenset(origin.key for origin in origins))
