@@ -117,6 +117,25 @@ class Child:
 
     async def _run_once(self) -> None:
         started = time.monotonic()
+        try:
+            status, said = await self._life()
+        except OSError as error:  # no process can be made, or its log cannot be opened; that may pass
+            how = f"could not be started ({error})"
+        else:
+            lived = timedelta(seconds=time.monotonic() - started)
+            how = describe(status, lived, said if status > 0 else "")
+        self._how_it_ended = how
+        settled = time.monotonic() - started > SETTLED.total_seconds()
+        self._ends_in_a_row = 1 if settled else self._ends_in_a_row + 1
+        if not self.stopping:
+            self._failures.notify()
+        self._changed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause(self._ends_in_a_row).total_seconds()):
+                await self._stopping.wait()
+
+    async def _life(self) -> tuple[int, str]:
+        """Of one process: its status, and what it said last."""
         inherited = (self._lifeline.reader,)
         self._process = await start(
             self._argv, cwd=self._folder, env=os.environ, log=self.log, guard=False, pass_fds=inherited
@@ -126,12 +145,4 @@ class Child:
         self._changed()
         status, said = await self._process.wait(), self._process.last_line.removeprefix("error: ")
         self._process = None
-        lived = timedelta(seconds=time.monotonic() - started)
-        self._how_it_ended = describe(status, lived, said if status > 0 else "")
-        self._ends_in_a_row = 1 if lived > SETTLED else self._ends_in_a_row + 1
-        if not self.stopping:
-            self._failures.notify()
-        self._changed()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause(self._ends_in_a_row).total_seconds()):
-                await self._stopping.wait()
+        return status, said

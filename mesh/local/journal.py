@@ -1,6 +1,8 @@
 """What a person at `proa up` is told while it runs: a line for each thing that changed."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from mesh.local.child import Child
@@ -24,6 +26,7 @@ class Journal:
         self._audience = audience
         self._states: dict[InstanceId, str] = {}
         self._ends: dict[str, int] = {}
+        self._unwritten: set[tuple[Path, str]] = set()
         self._exposed: set[tuple[str, str, tuple[str, ...]]] = set()
 
     def child(self, name: str, child: Child) -> None:
@@ -31,6 +34,15 @@ class Journal:
         if child.ends > self._ends.get(name, 0):
             self._audience.warn(f"{name} {child.how_it_ended}; it is started again")
         self._ends[name] = child.ends
+
+    def unwritten(self, file: Path, error: OSError) -> None:
+        """That a file is older than what it tells of; once for each reason."""
+        reason = os.strerror(error.errno or 0).lower()
+        if (file, reason) not in self._unwritten:
+            self._unwritten.add((file, reason))
+            self._audience.warn(
+                f"{file}: it cannot be written: {reason}. See to its folder and its disk; it is tried again"
+            )
 
     def instances(self, agents: Iterable[Agent], *, quiet: bool) -> None:
         """Who is healthy and who is not. While a mesh starts, `quiet` leaves out what is only to be expected."""

@@ -127,9 +127,14 @@ def state_of_run_folder(run: Path) -> State:
 def write_private(path: Path, text: str) -> None:
     """Replaces the file at once: a reader finds the one before or the one after, never half of one."""
     new = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
 
 
 @contextlib.contextmanager

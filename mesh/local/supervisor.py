@@ -31,6 +31,9 @@ CONTROL_PLANE_ENDS_WITHIN: Final = timedelta(seconds=1.5)
 TRIES: Final = 2
 """A control plane that ends so often before the mesh is ready will not run the next time either."""
 
+UNWRITTEN: Final = timedelta(seconds=1)
+"""Until a file is tried again that could not be written."""
+
 QUIET: Final = timedelta(seconds=5)
 """A start that takes longer says what it waits for."""
 
@@ -149,10 +152,10 @@ class Supervisor:
         elif self._wanted is not None and is_settled(self._wanted, self._fleet.running):
             self._ready.set()
             self._quiet = False
-            self._write_mesh_file()
-            self._audience.ready(self._written, len(self._wanted), self._left_out)
+            self._audience.ready(self._write_mesh_file(), len(self._wanted), self._left_out)
 
-    def _write_mesh_file(self) -> None:
+    def _write_mesh_file(self) -> Mapping[str, Any]:
+        """What should be in it. A mesh does not end because its disk is full: that is told, and tried again."""
         mesh = mesh_json(
             address=self._address,
             xds=self._xds,
@@ -160,8 +163,13 @@ class Supervisor:
             instances=[(agent.instance, agent.child.pid) for agent in self._fleet if agent.instance],
         )
         if mesh != self._written:
-            write_private(self._state.mesh_file, json.dumps(mesh, indent=2) + "\n")
-            self._written = mesh
+            try:
+                write_private(self._state.mesh_file, json.dumps(mesh, indent=2) + "\n")
+                self._written = mesh
+            except OSError as error:
+                self._journal.unwritten(self._state.mesh_file, error)
+                asyncio.get_running_loop().call_later(UNWRITTEN.total_seconds(), self._changed.set)
+        return mesh
 
     async def _watch_start(self, timeout: timedelta) -> None:
         asyncio.get_running_loop().call_later(QUIET.total_seconds(), self._speak)

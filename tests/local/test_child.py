@@ -55,7 +55,7 @@ async def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 async def said(child: Child, text: str, times: int = 1) -> int:
     """The process id of the child that has just said `text`, which was said so often by now."""
     async with asyncio.timeout(20):
-        while not child.log.exists() or child.log.read_text().count(text) < times or child.pid is None:  # noqa: ASYNC110 # it is a file
+        while not child.log.is_file() or child.log.read_text().count(text) < times or child.pid is None:  # noqa: ASYNC110 # it is a file
             await asyncio.sleep(0.02)
     return child.pid
 
@@ -75,6 +75,16 @@ async def test_a_child_that_cannot_start_says_why(run: Callable[..., Child]) -> 
     await asyncio.wait_for(child.failed(2), 20)
 
     assert re.fullmatch(r"exited with code 3 after \d+\.\d s: out of paper", child.how_it_ended)
+
+
+async def test_what_keeps_a_process_from_being_made_may_pass(run: Callable[..., Child], tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    child = run(STAYS, pause=lambda ends: timedelta(milliseconds=20))
+    await asyncio.wait_for(child.failed(2), 20)
+    assert re.fullmatch(r"could not be started \(.*Is a directory.*\)", child.how_it_ended)
+
+    (tmp_path / "log").rmdir()
+    await said(child, "here")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

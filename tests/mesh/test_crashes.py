@@ -109,6 +109,22 @@ def test_mesh_json_says_what_is_being_started_again(mesh: RunningMesh) -> None:
     mesh.remember()
 
 
+def test_a_mesh_goes_on_while_mesh_json_cannot_be_written(mesh: RunningMesh) -> None:
+    """As on a full disk."""
+    in_the_way = mesh.state.folder / "mesh.json.new"
+    in_the_way.mkdir()
+    before = mesh.instance("inventory")["agent"]["pid"]
+    kill(before)
+    eventually(lambda: f"{mesh.state.mesh_file}: it cannot be written: is a directory. " in mesh.printed)
+    eventually(lambda: mesh.printed.count("bookstore/inventory-0: it is healthy") == 1)
+    assert mesh.instance("inventory")["agent"]["pid"] == before, "that is what could be written last"
+
+    in_the_way.rmdir()
+    eventually(lambda: mesh.instance("inventory")["agent"]["pid"] not in (None, before))
+    eventually(lambda: mesh.instance("inventory")["pid"] is not None)
+    mesh.remember()
+
+
 def test_a_supervisor_that_is_killed_leaves_no_orphan_and_the_next_one_starts_cleanly(
     launch: Callable[..., RunningMesh],
 ) -> None:
