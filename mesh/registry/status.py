@@ -1,7 +1,7 @@
 """What every proxy has been told and how it answered: written by xDS streams, read by the status service and drains."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,6 +18,26 @@ class ProxyState(StrEnum):
     PENDING = "pending"
     NACKED = "nacked"
     DISCONNECTED = "disconnected"
+
+
+class Delivery(StrEnum):
+    """How far one resource is on its way to a proxy."""
+
+    ASKED = "asked"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceStatus:
+    """A resource that a proxy follows. `version` is the one that it was sent last, empty when it has none."""
+
+    type_url: str
+    name: str
+    delivery: Delivery
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +140,11 @@ class RefusedStreams:
 
 @dataclass(slots=True, eq=False)
 class StreamStatus:
-    """One open stream, and where it reports."""
+    """One open stream, and where it reports. `look` lists what its proxy follows, when somebody asks."""
 
     began: datetime
     _changed: Callable[[], None]
+    look: Callable[[], Iterable[ResourceStatus]] = tuple
     last_report: StreamReport = StreamReport()
     last_nack: str = ""
     _is_outdated: bool = True
@@ -196,6 +217,12 @@ class StatusBoard:
         """One of them, or None when it is neither expected nor connected."""
         proxy = self._proxies.get(node_id)
         return proxy.status if proxy and not proxy.is_forgotten else None
+
+    def resources(self, node_id: str) -> tuple[ResourceStatus, ...] | None:
+        """What a proxy follows by its newest stream, or None when it is not connected."""
+        proxy = self._proxies.get(node_id)
+        newest = next(reversed(proxy.streams), None) if proxy else None
+        return tuple(newest.look()) if newest else None
 
     def expect(self, node_id: str, identity: str) -> None:
         """The proxy is listed from now on, although it may not have connected yet."""

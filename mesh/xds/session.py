@@ -47,6 +47,7 @@ class Session(Generic[R]):
         self._bytes_sent = 0
         self._resources_sent = 0
         self._types: dict[str, TypeStatus] = {}
+        status.look = stream.resources
 
     def wake(self) -> None:
         """Something may have to be sent. Any number of calls before `write` comes to it are one."""

@@ -6,11 +6,12 @@ sending in the right order is not enough, since what was sent is not yet in forc
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Final, Protocol, TypeVar
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.errors import LimitError, ProtocolError
-from mesh.registry.status import TypeStatus, Wait
+from mesh.registry.status import ResourceStatus, TypeStatus, Wait
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
 from mesh.xds.source import State
 from mesh.xds.subscription import Delta, Refusal, Response, Subscription
@@ -55,6 +56,9 @@ class Stream(Protocol[R_contra]):
 
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""
+
+    def resources(self) -> Iterator[ResourceStatus]:
+        """How far the client is, by resource."""
 
 
 class DeltaStream:
@@ -111,6 +115,12 @@ class DeltaStream:
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""
         return ()
+
+    def resources(self) -> Iterator[ResourceStatus]:
+        """How far the client is, by resource."""
+        return chain.from_iterable(
+            self._subscriptions[type_url].resources() for type_url in sorted(self._subscriptions)
+        )
 
     def types(self, state: State) -> tuple[TypeStatus, ...]:
         """How far the client is, by resource type."""

@@ -3,11 +3,12 @@
 Source: Envoy docs, "xDS REST and gRPC protocol", the incremental variant.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from mesh.registry.status import Delivery, ResourceStatus
 from mesh.snapshot.resource import Resource, digest
 from mesh.snapshot.types import CLUSTER, LISTENER
 
@@ -23,6 +24,9 @@ class Told(Enum):
     """It has asked and waits for an answer, whatever it had before."""
     ABSENT = "absent"
     """It has heard that there is no such resource."""
+
+
+UNTOLD: Final = {Told.OWED: Delivery.ASKED, Told.ABSENT: Delivery.ABSENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,18 @@ class Subscription:
             for name, (version, error) in self._refused.items()
             if name in resources and resources[name].version == self.told.get(name) == version
         )
+
+    def resources(self) -> Iterator[ResourceStatus]:
+        """How far each name is that the client follows."""
+        in_flight = {resource.name for resource in self.in_flight.resources} if self.in_flight else ()
+        for name, told in sorted(self.told.items()):
+            if isinstance(told, Told):
+                yield ResourceStatus(self.type_url, name, UNTOLD[told])
+            elif name in self._refused:
+                yield ResourceStatus(self.type_url, name, Delivery.REFUSED, told)
+            else:
+                delivery = Delivery.SENT if name in in_flight else Delivery.ACCEPTED
+                yield ResourceStatus(self.type_url, name, delivery, told)
 
     def count(self) -> int:
         """How many resources the client has."""

@@ -5,7 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mesh.registry.status import ProxyState, ProxyStatus, StatusBoard, StreamReport, TypeStatus
+from mesh.registry.status import (
+    Delivery,
+    ProxyState,
+    ProxyStatus,
+    ResourceStatus,
+    StatusBoard,
+    StreamReport,
+    TypeStatus,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -209,3 +217,17 @@ def test_streams_that_are_refused_are_counted_by_reason(board: StatusBoard) -> N
 
     counted = [(refused.reason, refused.count, refused.last) for refused in board.refused_streams()]
     assert counted == [("identity", 1, "not yours"), ("protocol", 2, "no type")]
+
+
+def test_who_is_connected_can_be_looked_at(board: StatusBoard) -> None:
+    board.expect("a", "spiffe://a")
+    assert board.resources("a") is None
+    assert board.resources("never there") is None
+
+    with board.connected("a", "spiffe://a", "") as stream:
+        assert board.resources("a") == ()
+        stream.look = lambda: iter([ResourceStatus("type", "name", Delivery.SENT, "v1")])
+        assert board.resources("a") == (ResourceStatus("type", "name", Delivery.SENT, "v1"),)
+        with board.connected("a", "spiffe://a", ""):
+            assert board.proxies()[0].streams == 2
+            assert board.resources("a") == ()
