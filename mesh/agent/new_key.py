@@ -5,8 +5,10 @@ A process of its own, because the library that makes keys would add 9 MB to ever
 
 import asyncio
 import json
+import subprocess
 import sys
 from base64 import b64decode, b64encode
+from functools import partial
 from typing import Any
 
 from mesh.errors import IdentityError
@@ -14,13 +16,13 @@ from mesh.errors import IdentityError
 
 async def made_apart() -> tuple[str, bytes]:
     """A new private key (PEM) and the request to have it signed (PKCS#10, DER), made by a process that has ended."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", __name__), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-    )
-    printed, _ = await child.communicate()
+    command = [sys.executable, "-P", "-m", __name__]
+    # In a thread, which ends before the loop does: a child of the loop's own would outlive a caller that is cancelled.
+    made_by = partial(subprocess.run, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    child = await asyncio.to_thread(made_by)
     if child.returncode != 0:
         raise IdentityError("key", f"no key could be made (exit code {child.returncode})", "Look into the agent's log")
-    made: dict[str, Any] = json.loads(printed)
+    made: dict[str, Any] = json.loads(child.stdout)
     return made["pem"], b64decode(made["csr"])
 
 
