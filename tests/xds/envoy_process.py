@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,20 @@ PAUSE = 0.02
 
 
 class EnvoyProcess:
-    """Works in `folder`."""
+    """Works in `folder`. With `pings` it sends a keepalive ping to the control plane that often, for example `0.2s`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pings: str = "") -> None:
         self._folder = folder
+        self._pings = pings
+        self._pid = 0
 
     @asynccontextmanager
     async def running(self, control_plane: ControlPlane, identity: Identity = ORDERS) -> AsyncIterator[None]:
         """Connects to the control plane as the node NODE, with a certificate for `identity`."""
+        self._folder.mkdir(exist_ok=True)
         key, chain = control_plane.leaf(identity)
         texts = {"key.pem": key, "chain.pem": chain, "roots.pem": control_plane.authority.bundle_pem}
-        for name, text in {**texts, "bootstrap.json": json.dumps(_bootstrap(control_plane.port))}.items():
+        for name, text in {**texts, "bootstrap.json": json.dumps(_bootstrap(control_plane.port, self._pings))}.items():
             (self._folder / name).write_text(text)
         options = [
             "-c",
@@ -40,11 +45,21 @@ class EnvoyProcess:
         ]
         with (self._folder / "log").open("w") as log:
             process = await asyncio.create_subprocess_exec(find().path, *options, cwd=self._folder, stderr=log)
+        self._pid = process.pid
         try:
             yield
         finally:
             process.kill()
             await process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within the block it does nothing, although its connections stay open."""
+        os.kill(self._pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._pid, signal.SIGCONT)
 
     def log(self) -> str:
         return (self._folder / "log").read_text()
@@ -63,9 +78,19 @@ class EnvoyProcess:
 
     def call(self, listener: str) -> str:
         """What the listener answers."""
+        return get(f"127.0.0.1:{self.port(listener)}", "/")
+
+    def port(self, listener: str) -> int:
+        """Where the listener listens."""
         listeners = json.loads(get((self._folder / "admin").read_text(), "/listeners?format=json"))
         found = {each["name"]: each["local_address"]["socket_address"] for each in listeners["listener_statuses"]}
-        return get(f"127.0.0.1:{found[listener]['port_value']}", "/")
+        port: int = found[listener]["port_value"]
+        return port
+
+    def statistic(self, name: str) -> int:
+        """One of Envoy's own counters or gauges."""
+        stats = json.loads(get((self._folder / "admin").read_text(), f"/stats?format=json&filter=^{name}$"))["stats"]
+        return next((int(each["value"]) for each in stats if each.get("name") == name), 0)
 
 
 def get(address: str, path: str) -> str:
@@ -93,7 +118,7 @@ def _walk(value: Any) -> Iterator[dict[str, Any]]:
         yield from _walk(child)
 
 
-def _bootstrap(port: int) -> dict[str, Any]:
+def _bootstrap(port: int, pings: str) -> dict[str, Any]:
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     xds = {"envoy_grpc": {"cluster_name": "xds"}}
     return {
@@ -109,11 +134,12 @@ def _bootstrap(port: int) -> dict[str, Any]:
             "cds_config": ads,
             "lds_config": ads,
         },
-        "static_resources": {"clusters": [_xds_cluster(port)]},
+        "static_resources": {"clusters": [_xds_cluster(port, pings)]},
     }
 
 
-def _xds_cluster(port: int) -> dict[str, Any]:
+def _xds_cluster(port: int, pings: str) -> dict[str, Any]:
+    http2 = {"connection_keepalive": {"interval": pings, "timeout": "5s"}} if pings else {}
     server = {"san_type": "URI", "matcher": {"exact": "spiffe://proa.local/ns/proa-system/sa/control-plane"}}
     return {
         "name": "xds",
@@ -125,7 +151,7 @@ def _xds_cluster(port: int) -> dict[str, Any]:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {"http2_protocol_options": http2},
             }
         },
         "transport_socket": {
