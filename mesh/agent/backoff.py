@@ -12,22 +12,30 @@ SETTLED: Final = timedelta(seconds=30)
 
 @dataclass(slots=True)
 class Backoff:
-    """Doubles from `first` to `longest`; starts over after something that lived for SETTLED."""
+    """Doubles from `first` to `longest`; starts over after something that lived for SETTLED.
+
+    With `at_once` there is no wait after the first end, and only then `first`.
+    """
 
     first: timedelta
     longest: timedelta
     tries: int = 0
+    at_once: bool = False
 
     def after(self, lived: timedelta) -> timedelta:
         """How long to wait, after something that lived so long has ended."""
         self.tries = 0 if lived >= SETTLED else self.tries
         self.tries += 1
-        return min(self.longest, self.first * (1 << min(self.tries - 1, 16)))
+        waits = self.tries - self.at_once
+        return min(self.longest, self.first * (1 << min(waits - 1, 16))) if waits else timedelta()
 
 
-def restarts() -> Backoff:
-    """For processes. The first wait is not zero, so that a program that cannot start leaves room for the others."""
-    return Backoff(first=timedelta(seconds=0.5), longest=timedelta(seconds=10))
+def restarts(*, at_once: bool = False) -> Backoff:
+    """For processes. The first wait is not zero, so that a program that cannot start leaves room for the others.
+
+    But for the one that all others wait for: that is started again `at_once`.
+    """
+    return Backoff(first=timedelta(seconds=0.5), longest=timedelta(seconds=10), at_once=at_once)
 
 
 def reconnects() -> Backoff:

@@ -9,24 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
+from mesh.agent.backoff import Backoff, restarts
 from mesh.agent.ending import describe
 from mesh.agent.process import Process, start
 from mesh.registry.changes import Changes
-
-SETTLED: Final = timedelta(seconds=30)
-"""A process that lived so long has started well: the next end is a first one."""
-
-
-def back_off(ends: int) -> timedelta:
-    """How long to wait before the next start, after so many ends in a row: 0.5 s, doubled to 10 s."""
-    return timedelta(seconds=min(10.0, 0.5 * 2 ** max(0, ends - 1)))
-
-
-def at_once_then_back_off(ends: int) -> timedelta:
-    """No wait after the first end."""
-    return timedelta() if ends <= 1 else back_off(ends - 1)
 
 
 class Lifeline:
@@ -54,19 +41,18 @@ class Child:
         lifeline: Lifeline,
         log: Path,
         changed: Callable[[], None],
-        pause: Callable[[int], timedelta] = back_off,
+        backoff: Backoff | None = None,
     ) -> None:
         # -P: a folder called `mesh` or `grpc` where the user stands must not be imported instead of ours.
         self._argv = [sys.executable, "-P", "-m", module, *arguments, "--lifeline", str(lifeline.reader)]
         self._lifeline = lifeline
         self._changed = changed
-        self._pause = pause
+        self._backoff = backoff or restarts()
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._last_signal: signal.Signals | None = None
         self._failures = Changes()
         self._ended = asyncio.Event()
-        self._ends_in_a_row = 0
         self._how_it_ended = ""
         self._folder = Path.cwd()
         self.log = log
@@ -120,18 +106,16 @@ class Child:
         try:
             status, said = await self._life()
         except OSError as error:  # no process can be made, or its log cannot be opened; that may pass
-            how = f"could not be started ({error})"
+            lived = timedelta()
+            self._how_it_ended = f"could not be started ({error})"
         else:
             lived = timedelta(seconds=time.monotonic() - started)
-            how = describe(status, lived, said if status > 0 else "")
-        self._how_it_ended = how
-        settled = time.monotonic() - started > SETTLED.total_seconds()
-        self._ends_in_a_row = 1 if settled else self._ends_in_a_row + 1
+            self._how_it_ended = describe(status, lived, said if status > 0 else "")
         if not self.stopping:
             self._failures.notify()
         self._changed()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause(self._ends_in_a_row).total_seconds()):
+            async with asyncio.timeout(self._backoff.after(lived).total_seconds()):
                 await self._stopping.wait()
 
     async def _life(self) -> tuple[int, str]:

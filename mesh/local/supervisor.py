@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, NoReturn, Protocol
 
+from mesh.agent.backoff import restarts
 from mesh.agent.ports import LOOPBACK, PortBook
 from mesh.api.proa.v1 import documents_pb2
 from mesh.api.proa.v1.status_pb2 import Instance
 from mesh.errors import ConfigError, StartError
 from mesh.local import journal
-from mesh.local.child import Child, Lifeline, at_once_then_back_off
+from mesh.local.child import Child, Lifeline
 from mesh.local.fleet import Agent, Fleet
 from mesh.local.meshfile import mesh_json
 from mesh.local.race import race
@@ -62,7 +63,7 @@ class Supervisor:
             lifeline=lifeline,
             log=state.control_plane_log,
             changed=self._changed.set,
-            pause=at_once_then_back_off,
+            backoff=restarts(at_once=True),
         )
         self._fleet = Fleet(state, lifeline, tasks, self._changed.set)
         self._wanted: tuple[Wanted, ...] | None = None

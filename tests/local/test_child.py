@@ -11,24 +11,14 @@ from typing import Any
 
 import pytest
 
-from mesh.local.child import Child, Lifeline, at_once_then_back_off, back_off
+from mesh.agent.backoff import Backoff
+from mesh.local.child import Child, Lifeline
 
 ENDS = "print('error: out of paper'); raise SystemExit(3)"
 STAYS = (
     "import signal, time\nprint('here', flush=True)\nsignal.signal(signal.SIGUSR1, lambda *_: exit(0))\ntime.sleep(60)"
 )
 """A module that ends on SIGTERM and on SIGUSR1."""
-
-
-@pytest.mark.parametrize(
-    ("pause", "seconds"),
-    [
-        pytest.param(back_off, [0.5, 1, 2, 4, 8, 10, 10], id="back-off"),
-        pytest.param(at_once_then_back_off, [0, 0.5, 1, 2, 4, 8, 10], id="at once, then back-off"),
-    ],
-)
-def test_how_long_until_the_next_start(pause: Callable[[int], timedelta], seconds: list[float]) -> None:
-    assert [pause(ends).total_seconds() for ends in range(1, 8)] == seconds
 
 
 @pytest.fixture
@@ -39,9 +29,10 @@ async def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     async with asyncio.TaskGroup() as tasks:
         children: list[Child] = []
 
-        def running(code: str, pause: Callable[[int], timedelta] = lambda ends: timedelta()) -> Child:
+        def running(code: str, wait: timedelta = timedelta()) -> Child:
             (tmp_path / "a_child.py").write_text(code)
-            child = Child("a_child", [], lifeline=lifeline, log=tmp_path / "log", changed=lambda: None, pause=pause)
+            backoff, log = Backoff(wait, longest=wait), tmp_path / "log"
+            child = Child("a_child", [], lifeline=lifeline, log=log, changed=lambda: None, backoff=backoff)
             children.append(child)
             tasks.create_task(child.run())
             return child
@@ -79,7 +70,7 @@ async def test_a_child_that_cannot_start_says_why(run: Callable[..., Child]) -> 
 
 async def test_what_keeps_a_process_from_being_made_may_pass(run: Callable[..., Child], tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    child = run(STAYS, pause=lambda ends: timedelta(milliseconds=20))
+    child = run(STAYS, wait=timedelta(milliseconds=20))
     await asyncio.wait_for(child.failed(2), 20)
     assert re.fullmatch(r"could not be started \(.*Is a directory.*\)", child.how_it_ended)
 
@@ -105,7 +96,7 @@ async def test_a_stop_during_the_start_is_not_lost(run: Callable[..., Child]) ->
 
 
 async def test_a_stop_during_a_pause_ends_it(run: Callable[..., Any]) -> None:
-    child = run(ENDS, pause=lambda ends: timedelta(hours=1))
+    child = run(ENDS, wait=timedelta(hours=1))
     await asyncio.wait_for(child.failed(1), 20)
     child.stop()
 

@@ -1,6 +1,7 @@
 """How the supervisor keeps the control plane."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,5 +36,5 @@ async def test_the_control_plane_is_started_again_at_once_and_then_with_a_growin
         mesh = supervisor.Supervisor(State.at(tmp_path), tasks, Nobody())
         await mesh._registry.close()
 
-    pause = made["mesh.controlplane"]["pause"]
-    assert [pause(ends).total_seconds() for ends in (1, 2, 3)] == [0, 0.5, 1]
+    backoff = made["mesh.controlplane"]["backoff"]
+    assert [backoff.after(timedelta()).total_seconds() for _ in range(3)] == [0, 0.5, 1]

@@ -51,6 +51,15 @@ def test_restarts_back_off_from_half_a_second_to_ten() -> None:
     assert waits == [0.5, 1, 2, 4, 8, 10, 10]
 
 
+def test_what_all_others_wait_for_is_started_again_at_once_and_then_with_the_same_pauses() -> None:
+    backoff = restarts(at_once=True)
+
+    waits = [backoff.after(timedelta()).total_seconds() for _ in range(7)]
+
+    assert waits == [0, 0.5, 1, 2, 4, 8, 10]
+    assert backoff.after(timedelta(seconds=30)).total_seconds() == 0
+
+
 def test_what_lived_for_half_a_minute_is_started_again_soon() -> None:
     backoff = restarts()
     for _ in range(9):
