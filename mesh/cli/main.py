@@ -47,10 +47,9 @@ def main() -> None:
         sys.exit(_say(f"error: {error}", error.exit_code))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has gone (`proa logs | head`); the rest must not fail again when Python flushes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as end:
+        # Whoever read our output has what he wanted (`proa logs | head`). To typer that is a failure.
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
     except Exception as error:
         if os.environ.get("PROA_DEBUG"):
             raise

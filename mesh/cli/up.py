@@ -25,7 +25,10 @@ def up(
     state: StateOption = None,
     timeout: TimeoutOption = "60s",
 ) -> None:
-    """Run a mesh until Ctrl-C: control plane, services, and an Envoy beside each."""
+    """Run a mesh until Ctrl-C.
+
+    That is a control plane, the services, and an Envoy beside each.
+    """
     started = time.monotonic()
     import asyncio
 
