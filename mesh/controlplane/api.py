@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from mesh.api.envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from mesh.api.proa.v1 import (
     agents_pb2,
     agents_pb2_grpc,
@@ -21,6 +22,7 @@ from mesh.api.proa.v1 import (
 )
 from mesh.controlplane import unix_socket
 from mesh.controlplane.agent_service import AgentService
+from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.errors import ErrorInterceptor
 from mesh.controlplane.status_service import StatusService
@@ -33,6 +35,7 @@ SERVICES: Final = tuple(
         (workloads_pb2, "WorkloadService"),
         (agents_pb2, "AgentService"),
         (status_pb2, "StatusService"),
+        (csds_pb2, "ClientStatusDiscoveryService"),
     )
 )
 
@@ -50,7 +53,12 @@ class Api:
     """To be made when the state is loaded: as soon as it listens it says SERVING."""
 
     def __init__(
-        self, documents: DocumentService, workloads: WorkloadService, agents: AgentService, status: StatusService
+        self,
+        documents: DocumentService,
+        workloads: WorkloadService,
+        agents: AgentService,
+        status: StatusService,
+        clients: ClientStatusService,
     ) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
@@ -58,6 +66,7 @@ class Api:
         workloads_pb2_grpc.add_WorkloadServiceServicer_to_server(workloads, self._server)
         agents_pb2_grpc.add_AgentServiceServicer_to_server(agents, self._server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(status, self._server)
+        csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(clients, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(named, self._server)

@@ -17,7 +17,8 @@ STATUS: Final = {
 }
 """Every other MeshError is a failure of ours and INTERNAL; its words are for people all the same."""
 
-OURS: Final = "/proa.v1."
+OURS: Final = ("/proa.v1.", "/envoy.service.status.v3.")
+"""How the names of methods begin that Proa itself implements."""
 
 # In quotes: the types of grpc are only generic in their stubs.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"

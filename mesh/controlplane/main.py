@@ -17,6 +17,7 @@ from typing import Final
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
 from mesh.controlplane.compiler import Compiler
+from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
@@ -92,7 +93,9 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     agents = AgentService(registry, compiler, board, authority=authority, xds=settings.xds, now=_now)
     standings = Standings(registry, compiler, board)
     documents = DocumentService(registry, standings)
-    api = Api(documents, WorkloadService(registry), agents, StatusService(registry, board, compiler, standings))
+    status = StatusService(registry, board, compiler, standings)
+    clients = ClientStatusService(registry, cache, board)
+    api = Api(documents, WorkloadService(registry), agents, status, clients)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:

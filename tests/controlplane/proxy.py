@@ -24,10 +24,14 @@ EVERY_TYPE = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, EXTENSION)
 
 @dataclass
 class Proxy:
-    """`has` holds the versions of its resources by type, and with `acknowledges` off nothing is answered."""
+    """`has` holds the versions of its resources by type. With `acknowledges` off nothing is answered.
+
+    A response with a resource that `refuses` names gets a NACK with these words.
+    """
 
     call: Any
     acknowledges: bool = True
+    refuses: dict[str, str] = field(default_factory=dict)
     has: dict[str, dict[str, str]] = field(default_factory=dict)
     responses: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,15 +44,21 @@ class Proxy:
 
     async def run(self) -> None:
         async for response in self.call:
-            held = self.has.setdefault(response.type_url, {})
-            held.update({resource.name: resource.version for resource in response.resources})
-            for name in response.removed_resources:
-                held.pop(name, None)
+            answer = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+            if words := [self.refuses[one.name] for one in response.resources if one.name in self.refuses]:
+                answer.error_detail.message = words[0]
+            else:
+                self._take(response)
             self.responses += 1
             self.changed.set()
             if self.acknowledges:
-                ack = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
-                await self.call.write(ack)
+                await self.call.write(answer)
+
+    def _take(self, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
+        held = self.has.setdefault(response.type_url, {})
+        held.update({resource.name: resource.version for resource in response.resources})
+        for name in response.removed_resources:
+            held.pop(name, None)
 
     async def until(self, *names: str) -> None:
         """Until it has resources of these names."""

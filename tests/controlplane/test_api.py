@@ -46,7 +46,8 @@ async def test_it_answers_health_and_reflection(client):
     services = {service.name for service in (await call.read()).list_services_response.service}
     call.cancel()
     ours = {f"proa.v1.{name}Service" for name in ("Agent", "Document", "Status", "Workload")}
-    assert services == {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    envoys = "envoy.service.status.v3.ClientStatusDiscoveryService"
+    assert services == {*ours, envoys, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
 async def test_documents_are_applied_listed_and_deleted(client):

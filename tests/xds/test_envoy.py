@@ -4,46 +4,26 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from google.protobuf.json_format import ParseDict
-from google.protobuf.message import Message
 
-from mesh.api.envoy.config.cluster.v3 import cluster_pb2
-from mesh.api.envoy.config.endpoint.v3 import endpoint_pb2
-from mesh.api.envoy.config.listener.v3 import listener_pb2
-from mesh.api.envoy.config.route.v3 import route_pb2
-from mesh.api.envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
-from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401
-    http_connection_manager_pb2,
-)
 from mesh.registry.status import ProxyState, ProxyStatus
-from mesh.snapshot.resource import Resource, resource
 from tests.xds.control_plane import NODE, STRANGER, ControlPlane
 from tests.xds.envoy_process import EnvoyProcess
+from tests.xds.shop import a_bad_cluster, a_service, answering
 
 pytestmark = pytest.mark.envoy
 
 SOON = timedelta(seconds=20)
 WARMING_TIMEOUT = timedelta(seconds=15)
 """After which Envoy gives up on endpoints that do not come."""
-ADS = {"ads": {}, "resource_api_version": "V3"}
 
 
 @pytest.fixture
 async def backend() -> AsyncIterator[int]:
     """The port of a server that answers everything with `hello`."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with answering("hello") as port:
+        yield port
 
 
 @pytest.fixture
@@ -152,8 +132,7 @@ async def test_a_refusal_is_told_in_envoys_words_and_the_rest_goes_on(
     async with envoy.running(control_plane):
         await envoy.until(lambda: envoy.call("web") == "hello")
 
-        bad = resource("bad", cluster_pb2.Cluster(name="bad", lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED))
-        control_plane.publish(*a_service("web", backend), bad)
+        control_plane.publish(*a_service("web", backend), a_bad_cluster("bad"))
         assert await control_plane.board.wait_synced(SOON)
         assert status_of(control_plane).state is ProxyState.NACKED
         assert status_of(control_plane).last_nack.startswith("bad: ")
@@ -189,49 +168,3 @@ async def connected_again(control_plane: ControlPlane) -> None:
 def status_of(control_plane: ControlPlane) -> ProxyStatus:
     [status] = control_plane.board.proxies()
     return status
-
-
-def a_service(name: str, port: int, connect_timeout: str = "1s") -> list[Resource]:
-    """A listener whose routes lead to a cluster whose endpoint is the port, all by xDS and all called `name`."""
-    endpoint = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
-    route = {"match": {"prefix": "/"}, "route": {"cluster": name}}
-    return [
-        parsed(
-            cluster_pb2.Cluster(),
-            name=name,
-            type="EDS",
-            connect_timeout=connect_timeout,
-            eds_cluster_config={"eds_config": ADS},
-        ),
-        parsed(endpoint_pb2.ClusterLoadAssignment(), cluster_name=name, endpoints=[{"lb_endpoints": [endpoint]}]),
-        parsed(
-            route_pb2.RouteConfiguration(),
-            name=name,
-            virtual_hosts=[{"name": "all", "domains": ["*"], "routes": [route]}],
-        ),
-        parsed(
-            listener_pb2.Listener(),
-            name=name,
-            address={"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-            filter_chains=[{"filters": [http_connection_manager(name)]}],
-        ),
-    ]
-
-
-def http_connection_manager(route: str) -> dict[str, Any]:
-    prefix = "type.googleapis.com/envoy.extensions.filters"
-    router = {"name": "router", "typed_config": {"@type": f"{prefix}.http.router.v3.Router"}}
-    return {
-        "name": "http",
-        "typed_config": {
-            "@type": f"{prefix}.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": route,
-            "rds": {"route_config_name": route, "config_source": ADS},
-            "http_filters": [router],
-        },
-    }
-
-
-def parsed(message: Message, **fields: Any) -> Resource:
-    ParseDict(fields, message)
-    return resource(fields.get("name") or fields["cluster_name"], message)
