@@ -9,7 +9,7 @@ from typing import Final
 
 from mesh.api.proa.v1.status_pb2 import Instance
 from mesh.local.child import Child, Lifeline
-from mesh.local.process_tree import descendants, gone
+from mesh.local.process_tree import families, gone
 from mesh.local.ready import is_current, size, why_not_healthy, why_not_ready
 from mesh.local.rollout import Running, Wanted
 from mesh.local.state import State
@@ -116,11 +116,11 @@ class Fleet:
 
     async def kill(self) -> None:
         """Ends all instances at once, and returns when nothing of them runs."""
-        below = descendants()
+        members = families(agent.child.pid for agent in self if agent.child.pid)
         for agent in self:
             agent.child.kill()
         await self._empty.wait()
-        await gone(below, within=KILLED_WITHIN)
+        await gone(members, within=KILLED_WITHIN)
 
     def heard(self, instances: Iterable[Instance]) -> None:
         """What the control plane knows now; of an instance that it has forgotten the last word stays."""

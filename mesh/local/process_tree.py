@@ -13,10 +13,16 @@ POLL: Final = 0.02
 """Seconds between two looks: nothing tells when somebody else's child has ended."""
 
 
-def descendants() -> list["Process"]:
+def families(heads: Iterable[int]) -> list["Process"]:
+    """The processes with these ids, and all below them."""
     import psutil
 
-    return psutil.Process().children(recursive=True)
+    found: list[Process] = []
+    for pid in heads:
+        with suppress(psutil.NoSuchProcess):
+            head = psutil.Process(pid)
+            found += [head, *head.children(recursive=True)]
+    return found
 
 
 async def gone(processes: Iterable["Process"], within: timedelta) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.mesh.running import BOOKSTORE, PROA, RETRY, ROOT, RunningMesh, eventually, proa
+from tests.mesh.running import BOOKSTORE, PROA, RETRY, ROOT, RunningMesh, documents, eventually, proa, workload
 
 pytestmark = pytest.mark.envoy
 
@@ -126,3 +127,20 @@ kind: Workload
 metadata: {name: idle}
 spec: {command: [sleep, "1000"], health: {type: none}}
 """
+
+
+def test_a_mesh_ends_within_drain_and_grace_and_5_seconds_whatever_hangs(
+    launch: Callable[..., RunningMesh], tmp_path: Path
+) -> None:
+    """One service does not listen to SIGTERM, and the agent of another does nothing any more."""
+    stubborn = {"command": ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"], "health": {"type": "none"}}
+    frozen = {"command": ["sleep", "1000"], "health": {"type": "none"}}
+    limits = {"drain": "1s", "grace": "1s"}
+    file = tmp_path / "mesh.yaml"
+    file.write_text(documents(workload("stubborn", **stubborn, stop=limits), workload("frozen", **frozen, stop=limits)))
+    mesh = launch(file)
+    os.kill(mesh.instance("frozen")["agent"]["pid"], signal.SIGSTOP)
+    mesh.interrupt()
+
+    assert mesh.wait(within=1 + 1 + 5) == 0
+    mesh.assert_nothing_is_left()
