@@ -110,14 +110,14 @@ def _kind_problem(source: Source) -> ConfigError | None:
     if not isinstance(source.value, dict):
         return ConfigError(source.where(), "this is no document", "Write apiVersion, kind, metadata and spec")
     kind = source.value.get("kind")
-    if kind in KINDS:
-        return None
     known = f"This version knows {known_kinds()}"
     where = source.where(("kind",))
-    if kind in NOT_BUILT:
-        return ConfigError(where, f"kind {kind} is not built yet", known)
     if not isinstance(kind, str):
         return ConfigError(where, "the document has no kind", f"Write `kind:`. {known}")
+    if kind in KINDS:
+        return None
+    if kind in NOT_BUILT:
+        return ConfigError(where, f"kind {kind} is not built yet", known)
     return ConfigError(where, f"there is no kind {kind}", did_you_mean(kind, KINDS, known))
 
 

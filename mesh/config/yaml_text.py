@@ -16,6 +16,9 @@ from mesh.errors import ConfigError
 MAX_VALUES = 100_000
 """A document with more values, aliases unfolded, is refused: a few lines of aliases can stand for billions."""
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What ends a text for the system, and halves of characters, which no encoding has."""
+
 Path = tuple[str | int, ...]
 
 
@@ -25,7 +28,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.yaml_implicit_resolvers = {}
 for tag, pattern, first in (
-    ("tag:yaml.org,2002:int", r"-?(0|[1-9][0-9]*)", "-0123456789"),
+    ("tag:yaml.org,2002:int", r"-?(0|[1-9][0-9]{0,17})", "-0123456789"),
     ("tag:yaml.org,2002:bool", r"true|false", "tf"),
     ("tag:yaml.org,2002:null", r"~|null|", ["~", "n", ""]),
 ):
@@ -75,6 +78,8 @@ def _document(chunk: str, path: str, line: int) -> Source | ConfigError | None:
         return ConfigError(f"{path}:{line}", f"this is not YAML: {error}".splitlines()[0], "Correct the text")
     except ConfigError as error:
         return error
+    except RecursionError:
+        return ConfigError(f"{path}:{line}", "the document is nested too deeply", "Use fewer levels")
     return None if value is None else Source(value, path, reader.line_of(node), reader.lines)
 
 
@@ -100,13 +105,21 @@ class _Reader:
                 return {key: self.read(value, (*at, key)) for key, value in self._pairs(node)}
             case yaml.SequenceNode():
                 return [self.read(item, (*at, index)) for index, item in enumerate(node.value)]
-        return _scalar(node.tag, str(node.value))
+        return _scalar(node.tag, self._text(node))
 
     def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise self._error(key, "a key must be a word", "Write `key: value`")
-            yield key.value, value
+            yield self._text(key), value
+
+    def _text(self, node: yaml.Node) -> str:
+        text = str(node.value)
+        if _NO_TEXT.search(text):
+            raise self._error(
+                node, "this has a character that no program can be given", "Remove \\0 and \\ud800 to \\udfff"
+            )
+        return text
 
     def _error(self, node: yaml.Node, problem: str, remedy: str) -> ConfigError:
         return ConfigError(f"{self._path}:{self.line_of(node)}", problem, remedy)
