@@ -67,7 +67,9 @@ class State:
         digest = hashlib.sha256(os.fsencode(os.path.realpath(self.folder))).hexdigest()[:8]
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
         private = Path(runtime, f"proa-{digest}")
-        if runtime and private.parent.is_dir() and len(os.fsencode(private)) <= LONGEST_RUN_FOLDER:
+        # After `su` it may still be that of somebody else.
+        usable = bool(runtime) and os.access(runtime, os.W_OK | os.X_OK)
+        if usable and len(os.fsencode(private)) <= LONGEST_RUN_FOLDER:
             return private
         return Path(f"/tmp/proa-{os.getuid()}-{digest}")  # noqa: S108 - `_private` refuses what is somebody else's
 

@@ -139,6 +139,12 @@ def test_a_runtime_folder_with_a_long_name_is_not_used(state: State, monkeypatch
     assert len(str(state.api_socket)) < 108
 
 
+def test_a_runtime_folder_of_somebody_else_is_not_used(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+
+    assert state.run.parent == Path("/tmp")
+
+
 def test_two_state_folders_have_two_run_folders(state: State) -> None:
     assert State.at(state.folder / "..").run != state.run
     assert State.at(state.folder / ".." / "state").run == state.run
