@@ -24,8 +24,8 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A resource that a proxy has refused, in `words`, and the documents that it was made from."""
+class Obstacle:
+    """What keeps a resource from a proxy, in `words`, and the documents that the resource was made from."""
 
     words: str
     origins: frozenset[Key]
@@ -35,13 +35,15 @@ class Rejection:
 class Standing:
     """A connected proxy, as documents see it.
 
-    `origins` are all documents that its resources were made from. It `lags` until it has answered for everything.
-    `problem` is why nothing new could be made for it, empty for none.
+    `origins` are all documents that its resources were made from. `refused` is what it has refused, `held` what is held
+    back because it refers to something that the proxy has not accepted. It `lags` until it has answered for everything
+    that it was sent. `problem` is why nothing new could be made for it, empty for none.
     """
 
     node_id: str
     origins: frozenset[Key]
-    rejections: tuple[Rejection, ...] = ()
+    refused: tuple[Obstacle, ...] = ()
+    held: tuple[Obstacle, ...] = ()
     lags: bool = False
     problem: str = ""
 
@@ -66,13 +68,13 @@ def programmed(resource: Resource, standings: Iterable[Standing]) -> Condition:
     """
     key = key_of(resource)
     concerned = [one for one in standings if isinstance(resource, Mesh) or key in one.origins]
-    refused = [f"{one.node_id}: {each.words}" for one in concerned for each in one.rejections if key in each.origins]
+    refused = [f"{one.node_id}: {each.words}" for one in concerned for each in one.refused if key in each.origins]
     unmade = [f"{one.node_id}: {one.problem}" for one in concerned if one.problem]
+    held = [f"{one.node_id}: {each.words}" for one in concerned for each in one.held if key in each.origins]
     lagging = [one.node_id for one in concerned if one.lags]
-    if refused:
-        return Condition("Programmed", False, "Refused", _some(refused, "; "))
-    if unmade:
-        return Condition("Programmed", False, "Invalid", _some(unmade, "; "))
+    for reason, said in (("Refused", refused), ("Invalid", unmade), ("Held", held)):
+        if said:
+            return Condition("Programmed", False, reason, _some(said, "; "))
     if lagging:
         return Condition("Programmed", False, "Pending", f"waiting for {_some(lagging, ', ')}")
     return Condition("Programmed", True, "Programmed", f"concerns {len(concerned)} of the connected proxies")

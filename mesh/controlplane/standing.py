@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from mesh.controlplane.compiler import Compiler
-from mesh.controlplane.conditions import Rejection, Standing
+from mesh.controlplane.conditions import Obstacle, Standing
 from mesh.controlplane.provenance import Origin, Provenance, provenance
+from mesh.model.documents import Key
 from mesh.model.names import InstanceId
 from mesh.model.workload import Workload
 from mesh.registry.registry import Registry
@@ -30,7 +31,8 @@ class Standings:
             Standing(
                 proxy.node_id,
                 origins=frozenset(origin.key for origins in found.values() for origin in origins),
-                rejections=tuple(_rejections(proxy, found)),
+                refused=tuple(_refused(proxy, found)),
+                held=tuple(_held(proxy, found)),
                 lags=proxy.node_id in lagging,
                 problem=self._compiler.problems.get(proxy.node_id, ""),
             )
@@ -51,10 +53,26 @@ class Standings:
         return provenance(workload, self._registry.topology, self._registry.documents)
 
 
-def _rejections(proxy: ProxyStatus, found: Provenance) -> Iterator[Rejection]:
+def _refused(proxy: ProxyStatus, made_from: Provenance) -> Iterator[Obstacle]:
     for of_type in proxy.report.types:
-        kind = of_type.type_url.rpartition(".")[2]
         for refused in of_type.refused:
-            origins = found.get((of_type.type_url, refused.name), ())
-            words = f"{kind} {refused.name}: {refused.error}"
-            yield Rejection(words, frozenset(origin.key for origin in origins))
+            resource = (of_type.type_url, refused.name)
+            yield Obstacle(f"{_words(resource)}: {refused.error}", _keys(resource, made_from))
+
+
+def _held(proxy: ProxyStatus, made_from: Provenance) -> Iterator[Obstacle]:
+    """A removal that waits concerns no document: what it was made from is not there any more."""
+    for wait in proxy.report.waits:
+        resource = (wait.type_url, wait.name)
+        needs = ", ".join(map(_words, wait.needs))
+        yield Obstacle(f"{_words(resource)} waits for {needs}", _keys(resource, made_from))
+
+
+def _words(resource: tuple[str, str]) -> str:
+    """For example `Cluster shop/stock/50051`."""
+    type_url, name = resource
+    return f"{type_url.rpartition('.')[2]} {name}"
+
+
+def _keys(resource: tuple[str, str], made_from: Provenance) -> frozenset[Key]:
+    return frozenset(origin.key for origin in made_from.get(resource, ()))

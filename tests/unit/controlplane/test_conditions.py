@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.controlplane.conditions import Condition, Rejection, Standing, conditions_of, programmed
+from mesh.controlplane.conditions import Condition, Obstacle, Standing, conditions_of, programmed
 from mesh.model.documents import Key, Mesh
 from mesh.model.topology import topology_of
 from tests.builders import a_policy, a_workload, documents
@@ -14,7 +14,7 @@ SHOP = documents(
 [STOCK], [RETRY] = SHOP.workloads, SHOP.traffic_policies
 OF_STOCK, OF_RETRY = Key("Workload", "shop", "stock"), Key("BackendTrafficPolicy", "shop", "retry")
 BOTH = frozenset({OF_STOCK, OF_RETRY})
-REFUSED = Rejection("RouteConfiguration outbound: no such thing", frozenset({OF_RETRY}))
+REFUSED = Obstacle("RouteConfiguration outbound: no such thing", frozenset({OF_RETRY}))
 
 
 def a_standing(node_id: str = "shop/web/web-0", **changes: object) -> Standing:
@@ -34,7 +34,7 @@ def test_a_document_that_concerns_no_proxy_is_programmed() -> None:
 
 
 def test_a_refusal_is_told_with_the_proxy_and_its_words() -> None:
-    condition = programmed(RETRY, [a_standing(rejections=(REFUSED,), lags=True, problem="odd")])
+    condition = programmed(RETRY, [a_standing(refused=(REFUSED,), lags=True, problem="odd")])
 
     assert condition == Condition(
         "Programmed", False, "Refused", "shop/web/web-0: RouteConfiguration outbound: no such thing"
@@ -42,7 +42,17 @@ def test_a_refusal_is_told_with_the_proxy_and_its_words() -> None:
 
 
 def test_a_refusal_of_something_else_does_not_concern_it() -> None:
-    assert programmed(STOCK, [a_standing(rejections=(REFUSED,))]).status
+    assert programmed(STOCK, [a_standing(refused=(REFUSED,))]).status
+
+
+def test_what_is_held_back_says_for_what() -> None:
+    held = Obstacle("RouteConfiguration outbound waits for Cluster shop/mail/25", frozenset({OF_RETRY}))
+    standings = [a_standing(held=(held,), lags=True)]
+
+    assert programmed(RETRY, standings) == Condition(
+        "Programmed", False, "Held", "shop/web/web-0: RouteConfiguration outbound waits for Cluster shop/mail/25"
+    )
+    assert programmed(STOCK, standings).reason == "Pending"
 
 
 def test_a_proxy_that_lags_is_waited_for() -> None:
