@@ -17,13 +17,20 @@ from tests.xds.control_plane import NODE, ORDERS, ControlPlane
 PATIENCE = 20.0
 PAUSE = 0.02
 
+DELTA, SOTW = "DELTA_GRPC", "GRPC"
+"""What Envoy calls the variants of the protocol."""
+
 
 class EnvoyProcess:
-    """Works in `folder`. With `pings` it sends a keepalive ping to the control plane that often, for example `0.2s`."""
+    """Works in `folder`, and speaks one variant of the protocol.
 
-    def __init__(self, folder: Path, pings: str = "") -> None:
+    With `pings` it sends a keepalive ping to the control plane that often, for example `0.2s`.
+    """
+
+    def __init__(self, folder: Path, pings: str = "", variant: str = DELTA) -> None:
         self._folder = folder
         self._pings = pings
+        self._variant = variant
         self._pid = 0
 
     @asynccontextmanager
@@ -32,7 +39,7 @@ class EnvoyProcess:
         self._folder.mkdir(exist_ok=True)
         key, chain = control_plane.leaf(identity)
         texts = {"key.pem": key, "chain.pem": chain, "roots.pem": control_plane.authority.bundle_pem}
-        for name, text in {**texts, "bootstrap.json": json.dumps(_bootstrap(control_plane.port, self._pings))}.items():
+        for name, text in {**texts, "bootstrap.json": json.dumps(self._bootstrap(control_plane.port))}.items():
             (self._folder / name).write_text(text)
         options = [
             "-c",
@@ -92,6 +99,25 @@ class EnvoyProcess:
         stats = json.loads(get((self._folder / "admin").read_text(), f"/stats?format=json&filter=^{name}$"))["stats"]
         return next((int(each["value"]) for each in stats if each.get("name") == name), 0)
 
+    def _bootstrap(self, port: int) -> dict[str, Any]:
+        ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+        xds = {"envoy_grpc": {"cluster_name": "xds"}}
+        return {
+            "node": {"id": NODE, "cluster": "orders"},
+            "admin": {"address": _address(0)},
+            "dynamic_resources": {
+                "ads_config": {
+                    "api_type": self._variant,
+                    "transport_api_version": "V3",
+                    "set_node_on_first_message_only": True,
+                    "grpc_services": [xds],
+                },
+                "cds_config": ads,
+                "lds_config": ads,
+            },
+            "static_resources": {"clusters": [_xds_cluster(port, self._pings)]},
+        }
+
 
 def get(address: str, path: str) -> str:
     connection = HTTPConnection(address, timeout=PATIENCE)
@@ -116,26 +142,6 @@ def _walk(value: Any) -> Iterator[dict[str, Any]]:
         value = [child for name, child in value.items() if name not in ("draining_state", "error_state")]
     for child in value if isinstance(value, list) else ():
         yield from _walk(child)
-
-
-def _bootstrap(port: int, pings: str) -> dict[str, Any]:
-    ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-    xds = {"envoy_grpc": {"cluster_name": "xds"}}
-    return {
-        "node": {"id": NODE, "cluster": "orders"},
-        "admin": {"address": _address(0)},
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": True,
-                "grpc_services": [xds],
-            },
-            "cds_config": ads,
-            "lds_config": ads,
-        },
-        "static_resources": {"clusters": [_xds_cluster(port, pings)]},
-    }
 
 
 def _xds_cluster(port: int, pings: str) -> dict[str, Any]:
