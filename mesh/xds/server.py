@@ -16,7 +16,7 @@ from mesh.xds.services import SERVICES, Service
 from mesh.xds.session import Session
 from mesh.xds.source import Source
 from mesh.xds.stream import R
-from mesh.xds.wire import DELTA, MAX_MESSAGE, Variant
+from mesh.xds.wire import DELTA, MAX_MESSAGE, SOTW, Variant
 
 OPTIONS: Final = (
     # gRPC shares a port with whoever else binds it, and half of the proxies would talk to somebody else.
@@ -66,7 +66,10 @@ class DiscoveryService:
         return tuple(grpc.method_handlers_generic_handler(one.name, self._methods(one)) for one in SERVICES)
 
     def _methods(self, service: Service) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
-        methods = {service.delta: self.method(DELTA, service.type_url)}
+        methods = {
+            service.delta: self.method(DELTA, service.type_url),
+            service.sotw: self.method(SOTW, service.type_url),
+        }
         return {**methods, service.fetch: _unserved(service)} if service.fetch else methods
 
     def method(self, variant: Variant[R], type_url: str = "") -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -95,6 +98,8 @@ class DiscoveryService:
         request = variant.decode(first)
         peer = self._admit(request.node, context.auth_context())
         stream = variant.open(secrets.token_hex(4), type_url)
+        # Else they go with the first response, and while that is on its way the stream could not be refused.
+        await context.send_initial_metadata(())
         with self._board.connected(peer.node_id, peer.identity, peer.envoy_version) as status:
             session = Session(peer, variant, stream, self._source, status, self._identifier)
             with self._source.watch(peer.node_id, peer.locality, session.wake):

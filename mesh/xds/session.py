@@ -9,10 +9,10 @@ from typing import Final, Generic
 
 from mesh.errors import ProtocolError
 from mesh.registry.status import StreamReport, StreamStatus, TypeStatus
+from mesh.xds.messages import Refusal, Response
 from mesh.xds.peer import Peer
 from mesh.xds.source import Source, State
 from mesh.xds.stream import R, Stream
-from mesh.xds.subscription import Refusal, Response
 from mesh.xds.wire import Variant
 
 NAMED_IN_REFUSAL: Final = 3

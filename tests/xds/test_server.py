@@ -14,7 +14,7 @@ from mesh.registry.status import ProxyState
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE
 from mesh.xds.server import discovery_server, listen
-from mesh.xds.stream import MAX_NAMES
+from mesh.xds.stages import MAX_NAMES
 from tests.xds.control_plane import NODE, ORDERS, STRANGER, ControlPlane, Stream, now
 
 SOON = timedelta(seconds=10)
@@ -275,13 +275,6 @@ async def test_a_message_of_50_megabytes_is_refused(control_plane: ControlPlane)
         await stream.send(bytes(50 * 1024 * 1024))
 
         assert (await stream.end())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-async def test_the_variant_that_is_not_built_yet_is_unimplemented(control_plane: ControlPlane) -> None:
-    async with control_plane.channel() as channel:
-        code, _ = await Stream(channel, method="StreamAggregatedResources").end()
-
-        assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_port_that_is_taken_is_said_so(control_plane: ControlPlane) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from mesh.errors import LimitError, ProtocolError
 from mesh.snapshot.types import CLUSTER, ROUTE
-from mesh.xds.stream import MAX_ERROR, MAX_NAMES, MAX_TYPES
+from mesh.xds.stages import MAX_ERROR, MAX_NAMES, MAX_TYPES
 from tests.unit.xds.proxy import Proxy
 
 AS_MANY_AS_ALLOWED = [f"name {number}" for number in range(MAX_NAMES)]

@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
-from mesh.xds.subscription import Response
+from mesh.xds.messages import Response
 from tests.unit.xds.proxy import Contents, Proxy, a_state, removed, sent
 
 OLD: Contents = {

@@ -1,0 +1,54 @@
+"""The incremental variant: the client adds to and takes from what it asks for, and is told what has changed. Pure."""
+
+from datetime import timedelta
+
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from mesh.snapshot.resource import Resource
+from mesh.xds.messages import Refusal
+from mesh.xds.stages import MAX_ERROR, Stages
+from mesh.xds.subscription import Form, Subscription
+
+
+class DeltaStream(Stages):
+    """A stale nonce says nothing about a response, but the subscriptions that come with it count."""
+
+    ttl_features = frozenset({"xds.config.supports-resource-ttl"})
+
+    def receive(self, request: DeltaDiscoveryRequest, now: timedelta) -> Refusal | None:
+        self._now = now
+        self._take_node(request.node)
+        type_url = self._type_url(request.type_url)
+        subscription = self._subscriptions.get(type_url)
+        if subscription is None:
+            self._open(type_url, request)
+            return None
+        error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
+        refusal = subscription.acknowledge(request.response_nonce, error)
+        _change(subscription, request)
+        self._check_limits()
+        return refusal
+
+    def _open(self, type_url: str, request: DeltaDiscoveryRequest) -> None:
+        """The first request of a type: one without any name asks for everything, if the type allows that.
+
+        What the client brings from an earlier stream is not sent again.
+        """
+        held = request.initial_resource_versions
+        self._check_limits(listed=max(len(held), len(request.resource_names_subscribe)))
+        subscription = Subscription(type_url, Form.DELTA)
+        if not request.resource_names_subscribe and subscription.is_wildcard("*"):
+            subscription.subscribe("*")
+        for name in request.resource_names_subscribe:
+            subscription.subscribe(name)
+        subscription.bring({name: Resource(name, type_url, b"", version) for name, version in held.items()})
+        for name in request.resource_names_unsubscribe:
+            subscription.unsubscribe(name)
+        self._add(subscription)
+        self._check_limits()
+
+
+def _change(subscription: Subscription, request: DeltaDiscoveryRequest) -> None:
+    for name in request.resource_names_subscribe:
+        subscription.subscribe(name)
+    for name in request.resource_names_unsubscribe:
+        subscription.unsubscribe(name)

@@ -1,0 +1,43 @@
+"""What is said on a stream, without its form on the wire."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mesh.snapshot.resource import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a client is to be told. An empty one is an answer, too: there is nothing."""
+
+    resources: tuple[Resource, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A message on its way. `version` is what the client has of the type once it has accepted this.
+
+    `heartbeats` are resources that the client has, and is only told that they still hold. The state of the world has no
+    words for `removed`: there it is said by absence, or not at all.
+    """
+
+    type_url: str
+    nonce: str
+    version: str
+    resources: tuple[Resource, ...] = ()
+    removed: tuple[str, ...] = ()
+    heartbeats: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A NACK: the resources that may have been the cause, and why, in the words of the client.
+
+    `good` is what it goes on with: name -> version that it has accepted last, without those that it never had.
+    """
+
+    type_url: str
+    resources: tuple[Resource, ...]
+    error: str
+    good: Mapping[str, str] = field(default_factory=dict)

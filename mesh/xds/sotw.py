@@ -1,0 +1,90 @@
+"""The state-of-the-world variant: each request lists all that the client asks for. Pure.
+
+A response about clusters or listeners is all that the client should have of them. One of any other type holds what is
+new or has changed.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
+from mesh.xds.messages import Refusal, Response
+from mesh.xds.source import State
+from mesh.xds.stages import MAX_ERROR, Stages
+from mesh.xds.subscription import WILDCARD, WILDCARD_TYPES, Form, Subscription, version_of
+
+
+class SotwStream(Stages):
+    """A request with a stale nonce is ignored: the client will say the same again when it has seen the latest response.
+
+    A missing resource of a type of which absence means nothing is passed over in silence until it is there.
+    """
+
+    ttl_features = frozenset({"xds.config.supports-resource-ttl", "xds.config.supports-resource-in-sotw"})
+
+    def __init__(self, name: str, type_url: str = "") -> None:
+        super().__init__(name, type_url)
+        self._nonces: dict[str, str] = {}
+        self._legacy: set[str] = set()
+        self._brought: dict[str, str] = {}
+
+    def receive(self, request: DiscoveryRequest, now: timedelta) -> Refusal | None:
+        self._now = now
+        self._take_node(request.node)
+        type_url = self._type_url(request.type_url)
+        subscription = self._subscriptions.get(type_url)
+        if subscription is None:
+            self._open(type_url, request)
+            return None
+        if self._is_stale(type_url, request.response_nonce):
+            return None
+        error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
+        refusal = subscription.acknowledge(request.response_nonce, error)
+        self._follow(subscription, request.resource_names)
+        return refusal
+
+    def next_response(self, state: State, now: timedelta) -> Response | None:
+        self._recognise(state)
+        response = super().next_response(state, now)
+        if response:
+            self._nonces[response.type_url] = response.nonce
+        return response
+
+    def _open(self, type_url: str, request: DiscoveryRequest) -> None:
+        """The first request of a type: one without any name asks for everything, if the type allows that."""
+        subscription = Subscription(type_url, Form.FULL if type_url in WILDCARD_TYPES else Form.CHANGED)
+        self._add(subscription)
+        if not request.resource_names and subscription.is_wildcard(WILDCARD):
+            self._legacy.add(type_url)
+            subscription.subscribe(WILDCARD)
+        self._follow(subscription, request.resource_names)
+        if subscription.wildcard and not subscription.names and request.version_info:
+            self._brought[type_url] = request.version_info
+
+    def _is_stale(self, type_url: str, nonce: str) -> bool:
+        """A client has to name the latest response, as soon as it has been sent one."""
+        latest = self._nonces.get(type_url)
+        return bool(nonce and latest) and nonce != latest
+
+    def _follow(self, subscription: Subscription, listed: Iterable[str]) -> None:
+        """From now on the client asks for those that it has `listed`, and for no other."""
+        names = frozenset(listed)
+        if subscription.type_url in self._legacy and not names:
+            return
+        self._legacy.discard(subscription.type_url)
+        self._check_limits(listed=len(names))
+        before = subscription.names | ({WILDCARD} if subscription.wildcard else set())
+        for name in sorted(names - before):
+            subscription.subscribe(name)
+        for name in before - names:
+            subscription.unsubscribe(name)
+        self._check_limits()
+
+    def _recognise(self, state: State) -> None:
+        """A client that brings the very version that it would be sent has all of that."""
+        for type_url, brought in self._brought.items():
+            subscription, resources = self._subscriptions[type_url], state.of(type_url)
+            version = state.versions.get(type_url) or version_of(resources)
+            if brought == version and subscription.wildcard and not subscription.names:
+                subscription.bring(resources)
+        self._brought.clear()

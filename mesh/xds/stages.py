@@ -1,0 +1,267 @@
+"""In which order a change reaches a client, in either variant of the protocol. Pure: no I/O, no clock, no chance.
+
+Source: Envoy docs, "xDS REST and gRPC protocol". Its "make before break" is kept by waiting for ACKs between stages:
+sending in the right order is not enough, since what was sent is not yet in force.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
+from typing import Final
+
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.errors import LimitError, ProtocolError
+from mesh.registry.status import Refused, ResourceStatus, TypeStatus, Wait
+from mesh.snapshot.resource import Resource
+from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
+from mesh.xds.messages import Delta, Response
+from mesh.xds.source import State
+from mesh.xds.subscription import Subscription
+
+FOUNDATION: Final = (CLUSTER, ENDPOINT, SECRET, RUNTIME, EXTENSION)
+"""One stage, sent without waiting inside it: the ACK of a cluster comes only after its endpoints."""
+TRAFFIC: Final = (LISTENER, ROUTE)
+"""What sends calls to the foundation. Removals go the other way: first what sends, then what it sends to."""
+
+SILENCE: Final = timedelta(seconds=20)
+"""After which a stage that the client does not answer holds back only what refers to it."""
+
+MAX_TYPES: Final = 64
+MAX_NAMES: Final = 50_000
+"""Per stream, to bound what one peer can make us keep. The largest mesh that was measured has 1,000 names per type."""
+MAX_ERROR: Final = 4_096
+"""Characters; Envoy may quote a whole resource."""
+
+Reference = tuple[str, str]
+"""Type URL and name."""
+
+
+class Stages:
+    """What both variants share. `name` differs from that of every other stream, so that nonces mean nothing elsewhere.
+
+    With a `type_url` it is a stream of that type alone, which requests need not say.
+
+    A change goes in stages, each after the ACKs of the one before: the foundation and all types that the mesh does not
+    know, then traffic, then removals. What a client has asked for by name is answered at once in any stage, so that a
+    client which waits for it before it ACKs anything cannot wait for ever. When a stage was refused, or there was no
+    answer for 20 s, only that traffic still waits which needs what has not been accepted, and all removals: the client
+    may still run what came before.
+    """
+
+    ttl_features: frozenset[str]
+    """What a client must say that it supports before it is sent a time to live."""
+
+    def __init__(self, name: str, type_url: str = "") -> None:
+        self._name = name
+        self._only = type_url
+        self._responses = 0
+        self._subscriptions: dict[str, Subscription] = {}
+        self._unsettled_clusters: set[str] = set()
+        self._now = timedelta()
+        self._sends_ttl = False
+
+    def next_response(self, state: State, now: timedelta) -> Response | None:
+        """The next response that may be sent now, or None. Whoever asks must send it, and then ask again."""
+        self._now = now
+        for type_url, subscription in self._subscriptions.items():
+            subscription.note_absent(state.of(type_url))
+        return self._next_update(state) or self._next_removal(state) or self._next_heartbeat()
+
+    def next_deadline(self) -> timedelta | None:
+        """When to ask for the next response although nothing has happened."""
+        gating = (one for one in self._each(*FOUNDATION, *self._others()) if one.awaited())
+        beating = (one for one in self._ready(*self._subscriptions) if self._sends_ttl)
+        deadlines = chain((one.sent_at + SILENCE for one in gating), (one.next_heartbeat() for one in beating))
+        return min((deadline for deadline in deadlines if deadline and deadline > self._now), default=None)
+
+    def is_quiet(self, state: State) -> bool:
+        """Whether the client has answered for all there is. Ask when `next_response` has returned None.
+
+        One that has yet to ask for a type has not. Endpoints are there for other proxies, too, so they do not count.
+        """
+        expected = {type_url for type_url, resources in state.resources.items() if resources and type_url != ENDPOINT}
+        if self._only:
+            expected &= {self._only}
+        in_flight = (one.in_flight for one in self._subscriptions.values())
+        return expected <= self._subscriptions.keys() and all(one is None or one.heartbeats for one in in_flight)
+
+    def types(self, state: State) -> tuple[TypeStatus, ...]:
+        """How far the client is, by resource type."""
+        waits = self.waits(state)
+        return tuple(
+            _status(one, state.of(type_url), tuple(wait.name for wait in waits if wait.type_url == type_url))
+            for type_url, one in sorted(self._subscriptions.items())
+        )
+
+    def waits(self, state: State) -> tuple[Wait, ...]:
+        """What is held back, and for what. Ask when `next_response` has returned None."""
+        return (*self._waiting_traffic(state), *self._waiting_removals(state))
+
+    def resources(self) -> Iterator[ResourceStatus]:
+        """How far the client is, by resource."""
+        return chain.from_iterable(one.resources() for _, one in sorted(self._subscriptions.items()))
+
+    def _take_node(self, node: base_pb2.Node) -> None:
+        """Only the first request of a stream has to have one."""
+        self._sends_ttl = self._sends_ttl or self.ttl_features <= {*node.client_features}
+
+    def _type_url(self, type_url: str) -> str:
+        if not type_url and not self._only:
+            raise ProtocolError("xds", "a request has no type_url", "Say which type of resource it is about")
+        if type_url and self._only not in ("", type_url):
+            problem = f"a request is about {type_url}, and the stream about {self._only}"
+            raise ProtocolError("xds", problem, "Leave the type_url out, or use the aggregated service")
+        return type_url or self._only
+
+    def _add(self, subscription: Subscription) -> None:
+        if len(self._subscriptions) == MAX_TYPES:
+            raise _too_much()
+        self._subscriptions[subscription.type_url] = subscription
+        if subscription.type_url == ENDPOINT:
+            subscription.owe(self._unsettled_clusters)
+            self._unsettled_clusters.clear()
+
+    def _check_limits(self, listed: int = 0) -> None:
+        if max(listed, sum(len(one.names) for one in self._subscriptions.values())) > MAX_NAMES:
+            raise _too_much()
+
+    def _next_update(self, state: State) -> Response | None:
+        for subscription in self._ready(*FOUNDATION, *self._others()):
+            if delta := subscription.updates(state.of(subscription.type_url)):
+                return self._send(subscription, delta, state)
+        is_gated = any(self._gate())
+        unaccepted = frozenset[Reference]() if is_gated else self._unaccepted(state)
+        for subscription in self._ready(*TRAFFIC):
+            resources = state.of(subscription.type_url)
+            held = _held(resources, unaccepted)
+            if delta := subscription.answers(resources) if is_gated else subscription.updates(resources, held):
+                return self._send(subscription, delta, state)
+        return None
+
+    def _next_removal(self, state: State) -> Response | None:
+        if any(self._obstacles(state)):
+            return None
+        for subscription in self._ready(*TRAFFIC, *FOUNDATION, *self._others()):
+            if delta := subscription.removals(state.of(subscription.type_url)):
+                return self._send(subscription, delta, state)
+        return None
+
+    def _next_heartbeat(self) -> Response | None:
+        for subscription in self._ready(*self._subscriptions) if self._sends_ttl else ():
+            if response := subscription.send_heartbeats(self._nonce(), self._now):
+                return response
+        return None
+
+    def _send(self, subscription: Subscription, delta: Delta, state: State) -> Response:
+        if subscription.type_url == CLUSTER:
+            self._warm(resource.name for resource in delta.resources)
+        version = state.versions.get(subscription.type_url, "")
+        response = subscription.send(delta, self._nonce(), self._now, version)
+        if self._sends_ttl:
+            return response
+        return replace(response, resources=tuple(map(_without_ttl, response.resources)))
+
+    def _nonce(self) -> str:
+        self._responses += 1
+        return f"{self._name}.{self._responses}"
+
+    def _warm(self, clusters: Iterable[str]) -> None:
+        """A changed cluster warms until its endpoints come, and a proxy that has them already does not ask again.
+
+        So they follow right behind. The assignment of a cluster has the name of the cluster.
+        """
+        if endpoints := self._subscriptions.get(ENDPOINT):
+            endpoints.owe(clusters)
+        else:
+            self._unsettled_clusters.update(clusters)
+
+    def _gate(self) -> Iterator[Reference]:
+        """What all traffic waits for: the foundation that is on its way, for as long as an answer may be expected."""
+        for subscription in self._each(*FOUNDATION, *self._others()):
+            if self._now < subscription.sent_at + SILENCE:
+                yield from _references(subscription)
+
+    def _unaccepted(self, state: State) -> frozenset[Reference]:
+        """The foundation that the client should have and has not accepted. A cluster is one with its endpoints."""
+        return frozenset(
+            (CLUSTER if one.type_url == ENDPOINT else one.type_url, name)
+            for one in self._each(*FOUNDATION)
+            for name in one.unaccepted(state.of(one.type_url))
+        )
+
+    def _obstacles(self, state: State) -> Iterator[Reference]:
+        """What removals wait for: whatever the client has not accepted, and what is held back for that."""
+        for type_url, subscription in self._subscriptions.items():
+            yield from _references(subscription)
+            for resource, _ in subscription.quarantine.standing(state.of(type_url)):
+                yield type_url, resource.name
+        yield from ((wait.type_url, wait.name) for wait in self._waiting_traffic(state))
+
+    def _waiting_traffic(self, state: State) -> Iterator[Wait]:
+        gate = tuple(self._gate())
+        unaccepted = self._unaccepted(state)
+        for subscription in self._each(*TRAFFIC):
+            resources = state.of(subscription.type_url)
+            held = _held(resources, unaccepted)
+            for name in sorted(subscription.changed(resources)):
+                if needs := gate or held.get(name):
+                    yield Wait(subscription.type_url, name, needs)
+
+    def _waiting_removals(self, state: State) -> Iterator[Wait]:
+        obstacles = tuple(self._obstacles(state))
+        for subscription in self._subscriptions.values() if obstacles else ():
+            if delta := subscription.removals(state.of(subscription.type_url)):
+                yield from (Wait(subscription.type_url, name, obstacles) for name in delta.removed)
+
+    def _others(self) -> Iterator[str]:
+        return (type_url for type_url in self._subscriptions if type_url not in FOUNDATION + TRAFFIC)
+
+    def _each(self, *type_urls: str) -> Iterator[Subscription]:
+        return (self._subscriptions[type_url] for type_url in type_urls if type_url in self._subscriptions)
+
+    def _ready(self, *type_urls: str) -> Iterator[Subscription]:
+        """Those to which nothing is on its way."""
+        return (subscription for subscription in self._each(*type_urls) if subscription.in_flight is None)
+
+
+def _references(subscription: Subscription) -> Iterator[Reference]:
+    return ((subscription.type_url, name) for name in subscription.awaited())
+
+
+def _held(resources: Mapping[str, Resource], unaccepted: frozenset[Reference]) -> dict[str, tuple[Reference, ...]]:
+    """Those of `resources` that need what is not accepted, and what that is."""
+    if not unaccepted:
+        return {}
+    lacking = {name: tuple(need for need in one.needs if need in unaccepted) for name, one in resources.items()}
+    return {name: needs for name, needs in lacking.items() if needs}
+
+
+def _status(subscription: Subscription, resources: Mapping[str, Resource], held: tuple[str, ...]) -> TypeStatus:
+    good = {name: resource.version for name, resource in subscription.good.items()}
+    refused = tuple(
+        Refused(one.name, one.version, error, good.get(one.name, ""))
+        for one, error in subscription.quarantine.refused(resources)
+    )
+    return TypeStatus(
+        type_url=subscription.type_url,
+        sent=subscription.sent,
+        acked=subscription.acked,
+        error=next((one.error for one in refused), ""),
+        resources=len(subscription.has()),
+        nacked=subscription.nacked,
+        refused=refused,
+        held=held,
+    )
+
+
+def _without_ttl(resource: Resource) -> Resource:
+    return replace(resource, ttl=None) if resource.ttl else resource
+
+
+def _too_much() -> LimitError:
+    return LimitError(
+        "xds",
+        f"one stream asked for more than {MAX_TYPES} types or {MAX_NAMES} names",
+        "Ask for less, or on more streams",
+    )
