@@ -124,6 +124,8 @@ class PortBook:
         scratch = self._path.with_name(f"{self._path.name}.new")
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(owners, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(self._path)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -13,13 +13,24 @@ INTERRUPTED: Final = 130
 """What a shell reports for a command that Ctrl-C has ended."""
 
 app = typer.Typer(
-    help="A service mesh for gRPC: real Envoy sidecars and the control plane that feeds them, by one command.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(
+    show: Annotated[bool, typer.Option("--version", help="Show the versions of Proa, Envoy and Python.")] = False,
+) -> None:
+    """A service mesh for gRPC: real Envoy sidecars and the control plane that feeds them, by one command."""
+    if show:
+        version.version()
+        raise typer.Exit
+
 
 for command in (
     up.up,

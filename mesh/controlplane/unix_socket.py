@@ -8,8 +8,8 @@ from typing import Final
 
 from mesh.errors import StartError
 
-LONGEST: Final = 107
-"""Bytes of a unix path; the kernel's structure ends there."""
+LONGEST: Final = 103
+"""Bytes of a unix path: 107 on Linux, 103 on macOS."""
 
 
 def claim(path: Path) -> None:

@@ -17,8 +17,8 @@ from mesh.errors import StateError
 DEFAULT_STATE: Final = Path(".proa")
 FOLDERS: Final = ("logs", "instances", "workloads")
 
-LONGEST_RUN_FOLDER: Final = 107 - len("/0123456789abcdef0123.sock")
-"""The path of a unix socket ends at 107 bytes."""
+LONGEST_RUN_FOLDER: Final = 103 - len("/0123456789abcdef0123.sock")
+"""The path of a unix socket ends at 103 bytes on macOS, at 107 on Linux."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,8 @@ def _connected(connection: Any, _record: object) -> None:
     # Python's driver would open transactions late, and lose updates (its own BEGIN is deferred): we open them.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+    # FULL: what was applied is there after a power cut, too.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
