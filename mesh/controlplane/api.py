@@ -13,6 +13,8 @@ from mesh.api.envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from mesh.api.proa.v1 import (
     agents_pb2,
     agents_pb2_grpc,
+    debug_pb2,
+    debug_pb2_grpc,
     documents_pb2,
     documents_pb2_grpc,
     status_pb2,
@@ -23,6 +25,7 @@ from mesh.api.proa.v1 import (
 from mesh.controlplane import unix_socket
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.csds import ClientStatusService
+from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.errors import ErrorInterceptor
 from mesh.controlplane.status_service import StatusService
@@ -36,6 +39,7 @@ SERVICES: Final = tuple(
         (agents_pb2, "AgentService"),
         (status_pb2, "StatusService"),
         (csds_pb2, "ClientStatusDiscoveryService"),
+        (debug_pb2, "DebugService"),
     )
 )
 
@@ -59,6 +63,7 @@ class Api:
         agents: AgentService,
         status: StatusService,
         clients: ClientStatusService,
+        debug: DebugService,
     ) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
@@ -67,6 +72,7 @@ class Api:
         agents_pb2_grpc.add_AgentServiceServicer_to_server(agents, self._server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(status, self._server)
         csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(clients, self._server)
+        debug_pb2_grpc.add_DebugServiceServicer_to_server(debug, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(named, self._server)

@@ -7,6 +7,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from mesh.api.proa.v1 import debug_pb2, debug_pb2_grpc
 from mesh.config.nearest import did_you_mean
+from mesh.controlplane.compiler import Compiler
 from mesh.errors import NotFoundError, UsageError
 from mesh.registry.leases import Lease, instance_of
 from mesh.registry.registry import Registry
@@ -17,11 +18,13 @@ from mesh.xds.source import Source, State
 
 
 class DebugService(debug_pb2_grpc.DebugServiceServicer):
-    def __init__(self, registry: Registry, source: Source) -> None:
+    def __init__(self, registry: Registry, compiler: Compiler, source: Source) -> None:
         self._registry = registry
+        self._compiler = compiler
         self._source = source
 
     async def GetSnapshot(self, request: debug_pb2.GetSnapshotRequest, context: Any) -> debug_pb2.GetSnapshotResponse:
+        await self._compiler.caught_up()
         lease = self._named(request.node_id)
         node_id = lease.id.node_id
         state = self._source.state(node_id, lease.workload.locality)

@@ -18,6 +18,7 @@ from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.csds import ClientStatusService
+from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
@@ -95,7 +96,8 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     documents = DocumentService(registry, standings)
     status = StatusService(registry, board, compiler, standings)
     clients = ClientStatusService(registry, cache, board)
-    api = Api(documents, WorkloadService(registry), agents, status, clients)
+    debug = DebugService(registry, compiler, cache)
+    api = Api(documents, WorkloadService(registry), agents, status, clients, debug)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:
