@@ -15,15 +15,15 @@ from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import Instance, Shape, shape_of
 from mesh.model.topology import Endpoint, Topology
 from mesh.model.workload import Locality
-from mesh.policy.view import view_for
+from mesh.policy.view import ProxyView, view_for
 from mesh.registry.changes import Changes
 from mesh.registry.leases import Lease, endpoints_of, instance_of
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.snapshot.resource import Resource, resource
-from mesh.snapshot.seal import seal
+from mesh.snapshot.seal import Part, part, seal
 from mesh.translate.endpoint import load_assignment
-from mesh.translate.resources import Resources, instance_resources, resources_for
+from mesh.translate.resources import instance_resources, resources_for
 from mesh.xds.cache import Cache
 
 SETTLE: Final = timedelta(milliseconds=50)
@@ -38,7 +38,7 @@ class _Made:
 
     documents: Documents
     lease: Lease
-    shared: Resources
+    shared: Part
     instance: Instance
 
     def holds_for(self, lease: Lease, documents: Documents) -> bool:
@@ -75,7 +75,7 @@ class Compiler:
         self._registry = registry
         self._cache = cache
         self._board = board
-        self._shared = Memo(resources_for)
+        self._shared = Memo(_shared_part)
         self._assignments = Memo(_Seen.assignment)
         self._published: dict[Locality, dict[str, Resource]] = {}
         self._expected: dict[InstanceId, Identity] = {}
@@ -133,7 +133,7 @@ class Compiler:
         documents, topology = self._registry.documents, self._registry.topology
 
         @cache
-        def shared(shape: Shape) -> Resources:
+        def shared(shape: Shape) -> Part:
             return self._shared.get(view_for(shape, topology, documents))
 
         for lease in self._registry.leases.values():
@@ -155,7 +155,7 @@ class Compiler:
     def _publish(self, new: _Made) -> None:
         before = self._made.get(new.lease.id)
         if before is None or before.shared is not new.shared or before.instance != new.instance:
-            snapshot = seal(new.shared, instance_resources(new.instance))
+            snapshot = seal(new.shared, part(instance_resources(new.instance)))
             self._cache.publish(new.lease.id.node_id, snapshot)
         self._made[new.lease.id] = new
 
@@ -168,6 +168,11 @@ class Compiler:
             problems[name] = str(error) or type(error).__name__
             if self.problems.get(name) != problems[name]:
                 log.exception("not_compiled name=%s", name)
+
+
+def _shared_part(view: ProxyView) -> Part:
+    """Translated and serialised once for all proxies of equal view."""
+    return part(resources_for(view))
 
 
 def _targets(topology: Topology) -> list[Target]:

@@ -31,7 +31,7 @@ from mesh.registry.documents import together
 from mesh.registry.leases import Lease, Report, endpoints_of, instance_of
 from mesh.registry.operations import Desired
 from mesh.snapshot.references import references
-from mesh.snapshot.seal import seal
+from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import ROUTE
 from mesh.translate.bootstrap import bootstrap
 from mesh.translate.endpoint import load_assignment
@@ -76,7 +76,7 @@ class Planned:
         instance = instance_of(self._lease(workload, id_), self.topology)
         shared = resources_for(view_for(shape_of(workload, self.topology), self.topology, self.documents))
         own = instance_resources(instance)
-        seal(shared, own)  # refuses what contradicts itself
+        seal(part(shared), part(own))  # refuses what contradicts itself
         started = bootstrap(instance, Address(LOOPBACK, self._ports(CONTROL_PLANE_OWNER).get("xds", 0)))
         clusters = [*shared.clusters, *own.clusters]
         asked_for = {reference for listener in own.listeners for reference in references(listener)}

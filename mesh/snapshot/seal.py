@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -11,12 +10,15 @@ from google.protobuf.message import Message
 from mesh.errors import SnapshotError
 from mesh.model.names import LOCAL_CLUSTER, TELEMETRY_CLUSTER, XDS_CLUSTER
 from mesh.snapshot.references import references
-from mesh.snapshot.resource import Resource, digest, resource
+from mesh.snapshot.resource import Resource, digest, resource, type_url
 from mesh.snapshot.types import CLUSTER, EXTENSION, LISTENER, ROUTE, RUNTIME
 from mesh.translate.resources import Resources
 
 IN_BOOTSTRAP: Final = frozenset({XDS_CLUSTER, TELEMETRY_CLUSTER, LOCAL_CLUSTER})
 """Clusters that every proxy has before it has a snapshot."""
+
+REFERRING: Final = (LISTENER, ROUTE)
+"""Types that name resources of other types."""
 
 MISTAKE: Final = "This is a mistake in Proa; please report it"
 
@@ -32,55 +34,67 @@ class Snapshot:
         return self.resources.get(type_url, {})
 
 
-def seal(shared: Resources, own: Resources) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What several proxies share, or what one has of its own, as bytes: by type URL, then by name."""
+
+    resources: Mapping[str, Mapping[str, Resource]]
+
+
+def part(resources: Resources) -> Part:
+    """`resources`, serialised. Raises SnapshotError when two of one type have one name."""
+    by_type: Mapping[str, Iterable[Message]] = {
+        CLUSTER: resources.clusters,
+        LISTENER: resources.listeners,
+        ROUTE: resources.routes,
+        RUNTIME: resources.runtimes,
+        EXTENSION: resources.extensions,
+    }
+    return Part({url: _sealed(messages) for url, messages in sorted(by_type.items())})
+
+
+def seal(shared: Part, own: Part) -> Snapshot:
     """Both as one snapshot. Raises SnapshotError when something refers to what is not there, or is there twice.
 
     A listener without its routes would never become active, and a route without its cluster answers UNAVAILABLE.
     """
-    both = {
-        CLUSTER: _named(chain(shared.clusters, own.clusters)),
-        LISTENER: _named(chain(shared.listeners, own.listeners)),
-        ROUTE: _named(chain(shared.routes, own.routes)),
-        RUNTIME: _named(chain(shared.runtimes, own.runtimes)),
-        EXTENSION: _named(chain(shared.extensions, own.extensions)),
-    }
-    needs = {type_url: _needs(both[type_url]) for type_url in (LISTENER, ROUTE)}
-    _check_references(both, needs)
     resources = {
-        type_url: MappingProxyType(
-            {name: resource(name, messages[name], needs.get(type_url, {}).get(name, ())) for name in sorted(messages)}
-        )
-        for type_url, messages in sorted(both.items())
+        url: MappingProxyType(_joined(of_type, own.resources[url])) for url, of_type in shared.resources.items()
     }
+    _check_needs(resources)
     versions = [one.version.encode() for of_type in resources.values() for one in of_type.values()]
     return Snapshot(MappingProxyType(resources), digest(*versions))
 
 
-def _named(messages: Iterable[Message]) -> dict[str, Message]:
-    named: dict[str, Message] = {}
+def _sealed(messages: Iterable[Message]) -> dict[str, Resource]:
+    sealed: dict[str, Resource] = {}
     for message in messages:
         name: str = message.name  # type: ignore[attr-defined]
-        if name in named:
-            raise SnapshotError(name, "two resources of one type have this name", MISTAKE)
-        named[name] = message
-    return named
+        refers = type_url(message) in REFERRING
+        if name in sealed:
+            raise _twice(name)
+        sealed[name] = resource(name, message, references(message) if refers else ())
+    return dict(sorted(sealed.items()))
 
 
-def _needs(messages: Mapping[str, Message]) -> dict[str, tuple[tuple[str, str], ...]]:
-    return {name: tuple(references(message)) for name, message in messages.items()}
+def _joined(some: Mapping[str, Resource], more: Mapping[str, Resource]) -> dict[str, Resource]:
+    if twice := some.keys() & more.keys():
+        raise _twice(min(twice))
+    return dict(sorted({**some, **more}.items())) if more else dict(some)
 
 
-def _check_references(
-    messages: Mapping[str, Mapping[str, Message]], needs: Mapping[str, Mapping[str, Iterable[tuple[str, str]]]]
-) -> None:
-    known = {CLUSTER: IN_BOOTSTRAP | messages[CLUSTER].keys(), ROUTE: messages[ROUTE].keys()}
-    for referring in (LISTENER, ROUTE):
-        for name, needed in needs[referring].items():
-            for type_url, missing in needed:
-                if missing not in known[type_url]:
-                    where = f"{_short(referring)} {name}"
-                    raise SnapshotError(where, f"it names {_short(type_url)} {missing}, which is not there", MISTAKE)
+def _twice(name: str) -> SnapshotError:
+    return SnapshotError(name, "two resources of one type have this name", MISTAKE)
 
 
-def _short(type_url: str) -> str:
-    return type_url.rpartition(".")[2]
+def _check_needs(resources: Mapping[str, Mapping[str, Resource]]) -> None:
+    known = {CLUSTER: IN_BOOTSTRAP | resources[CLUSTER].keys(), ROUTE: resources[ROUTE].keys()}
+    for referring in (one for url in REFERRING for one in resources[url].values()):
+        for url, name in referring.needs:
+            if name not in known[url]:
+                where = f"{_short(referring.type_url)} {referring.name}"
+                raise SnapshotError(where, f"it names {_short(url)} {name}, which is not there", MISTAKE)
+
+
+def _short(url: str) -> str:
+    return url.rpartition(".")[2]

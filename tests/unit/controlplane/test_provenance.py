@@ -5,7 +5,7 @@ import pytest
 from mesh.controlplane.provenance import Provenance, provenance
 from mesh.model.documents import Documents
 from mesh.model.topology import topology_of
-from mesh.snapshot.seal import seal
+from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME
 from mesh.translate.resources import instance_resources, resources_for
 from tests.builders import a_policy, a_view, a_workload, an_instance, documents, workload
@@ -35,7 +35,7 @@ def made_from(type_url: str, name: str, of: str = "web") -> list[str]:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_resource_of_a_proxy_has_documents_behind_it(name: str) -> None:
     mesh = SCENARIOS[name].mesh
-    snapshot = seal(resources_for(a_view(mesh, "web")), instance_resources(an_instance(mesh, "web")))
+    snapshot = seal(part(resources_for(a_view(mesh, "web"))), part(instance_resources(an_instance(mesh, "web"))))
 
     unknown = {
         (type_url, resource)

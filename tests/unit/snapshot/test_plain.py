@@ -3,13 +3,13 @@
 from google.protobuf.any_pb2 import Any
 
 from mesh.snapshot.plain import KINDS, plain
-from mesh.snapshot.seal import seal
+from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, SECRET
 from tests.unit.translate.scenarios import SCENARIOS
 
 
 def test_every_resource_is_shown_with_all_that_is_packed_into_it() -> None:
-    sealed = seal(SCENARIOS["grpc"].shared, SCENARIOS["grpc"].own)
+    sealed = seal(part(SCENARIOS["grpc"].shared), part(SCENARIOS["grpc"].own))
     packed = [
         Any(type_url=one.type_url, value=one.value) for named in sealed.resources.values() for one in named.values()
     ]

@@ -8,7 +8,7 @@ from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.errors import SnapshotError
 from mesh.snapshot.references import references
 from mesh.snapshot.resource import digest, resource
-from mesh.snapshot.seal import seal
+from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.translate.resources import Resources
 from mesh.translate.wrappers import typed_config
@@ -18,8 +18,8 @@ GRPC = SCENARIOS["grpc"]
 
 
 def test_equal_config_has_an_equal_version_and_other_config_another() -> None:
-    one, again = seal(GRPC.shared, GRPC.own), seal(GRPC.shared, GRPC.own)
-    other = seal(SCENARIOS["retry"].shared, SCENARIOS["retry"].own)
+    one, again = seal(part(GRPC.shared), part(GRPC.own)), seal(part(GRPC.shared), part(GRPC.own))
+    other = seal(part(SCENARIOS["retry"].shared), part(SCENARIOS["retry"].own))
 
     assert one == again
     assert one.version != other.version
@@ -40,10 +40,13 @@ def test_a_digest_knows_where_its_parts_end() -> None:
 
 
 def test_two_resources_of_one_name_are_refused() -> None:
+    once = Resources(clusters=(cluster_pb2.Cluster(name="a"),))
     twice = Resources(clusters=(cluster_pb2.Cluster(name="a"), cluster_pb2.Cluster(name="a")))
 
     with pytest.raises(SnapshotError, match="a: two resources of one type have this name"):
-        seal(twice, Resources())
+        part(twice)
+    with pytest.raises(SnapshotError, match="a: two resources of one type have this name"):
+        seal(part(once), part(once))
 
 
 @pytest.mark.parametrize(
@@ -63,13 +66,13 @@ def test_two_resources_of_one_name_are_refused() -> None:
 )
 def test_a_reference_to_what_is_not_there_is_refused(shared: Resources, message: str) -> None:
     with pytest.raises(SnapshotError, match=message):
-        seal(shared, GRPC.own)
+        seal(part(shared), part(GRPC.own))
 
 
 def test_a_tcp_listener_needs_its_cluster_too() -> None:
     tcp = SCENARIOS["tcp"]
     with pytest.raises(SnapshotError, match="it names Cluster app/5432"):
-        seal(tcp.shared, Resources(listeners=tcp.own.listeners))
+        seal(part(tcp.shared), part(Resources(listeners=tcp.own.listeners)))
 
 
 def test_weighted_clusters_and_mirrors_are_references() -> None:
