@@ -123,7 +123,7 @@ class Stages:
             self._unsettled_clusters.clear()
 
     def _check_limits(self, listed: int = 0) -> None:
-        if max(listed, sum(len(one.names) for one in self._subscriptions.values())) > MAX_NAMES:
+        if max(listed, sum(one.burden() for one in self._subscriptions.values())) > MAX_NAMES:
             raise _too_much()
 
     def _next_update(self, state: State) -> Response | None:

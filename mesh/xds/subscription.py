@@ -66,6 +66,7 @@ class Subscription:
     nacked: str = ""
     quarantine: Quarantine = field(default_factory=Quarantine)
     _said: dict[str, timedelta] = field(default_factory=dict)
+    _left: int = 0
 
     def subscribe(self, name: str) -> None:
         """The client is owed an answer, even if it is current: it may have lost what it had."""
@@ -90,6 +91,11 @@ class Subscription:
             elif self.form is Form.DELTA:
                 # The wildcard may go on covering it; which of the two it is, the client must be told.
                 self.told[name] = Told.OWED
+                self._left += 1
+
+    def burden(self) -> int:
+        """How many names the client makes us remember: those it asks for, and those it has left and not heard of."""
+        return len(self.names) + self._left
 
     def owe(self, names: Iterable[str]) -> None:
         """Those of `names` that the client follows are to be sent again."""
@@ -166,6 +172,7 @@ class Subscription:
             else:
                 self._forget(name)
         self.unanswered = False
+        self._left = 0
         has = self.has()
         resources = tuple(has.values()) if self.form is Form.FULL else delta.resources
         self._said |= {resource.name: now for resource in resources if resource.ttl}

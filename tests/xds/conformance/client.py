@@ -60,7 +60,7 @@ class Connection:
 
     async def __aexit__(self, *_: object) -> None:
         self._call.cancel()
-        with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+        with suppress(asyncio.CancelledError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
             await self._reading
 
     def client(self, type_url: str) -> "Client":
@@ -100,6 +100,7 @@ class Client:
         self._has_named = False
         self._accepted = ""
         self._nonce = ""
+        self._brought: dict[str, str] = {}
         self._heard = asyncio.Condition()
 
     @property
@@ -118,6 +119,11 @@ class Client:
             )
         else:
             await self._send(self._nonce if nonce is None else nonce)
+
+    def bring(self, former: "Client") -> None:
+        """What it had on a stream before this one."""
+        self.held, self._accepted = dict(former.held), former._accepted
+        self._brought = dict(former.held)
 
     async def acknowledge(self, nonce: str, error: str = "") -> None:
         """An ACK or a NACK of whatever `nonce` belongs to."""
@@ -164,7 +170,9 @@ class Client:
             resource_names_unsubscribe=unsubscribe,
             response_nonce=nonce or "",
             error_detail=status_pb2.Status(message=error) if error else None,
+            initial_resource_versions=self._brought,
         )
+        self._brought = {}
         await self._connection.send(request, self.type_url)
 
     async def _send(self, nonce: str, error: str = "") -> None:
