@@ -90,8 +90,8 @@ def _refusals(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
 def _waits(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
     for proxy in proxies:
         for wait in proxy.waits:
-            needs = ", ".join(map(_resource, wait.needs))
-            yield f"{proxy.node_id}: {_resource(wait.resource)} waits for {needs}"
+            what = f"the removal of {_resource(wait.resource)}" if wait.removal else _resource(wait.resource)
+            yield f"{proxy.node_id}: {what} waits for {', '.join(map(_resource, wait.needs))}"
 
 
 def _refused_streams(refused: Iterable[status_pb2.RefusedStreams], at: datetime) -> Iterator[str]:

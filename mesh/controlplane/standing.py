@@ -1,11 +1,11 @@
 """How documents and proxies belong together at this moment."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.conditions import Obstacle, Standing
-from mesh.controlplane.provenance import Origin, Provenance, provenance
+from mesh.controlplane.provenance import Provenance, provenance
 from mesh.model.documents import Key
 from mesh.model.names import InstanceId
 from mesh.model.workload import Workload
@@ -26,31 +26,36 @@ class Standings:
         await self._compiler.caught_up()
         lagging = frozenset(self._board.lagging())
         connected = (one for one in self._board.proxies() if one.state is not ProxyState.DISCONNECTED)
-        made_from = cache(self._provenance)
+        known = cache(self._provenance)
         return tuple(
-            Standing(
-                proxy.node_id,
-                origins=frozenset(origin.key for origins in found.values() for origin in origins),
-                refused=tuple(_refused(proxy, found)),
-                held=tuple(_held(proxy, found)),
-                lags=proxy.node_id in lagging,
-                problem=self._compiler.problems.get(proxy.node_id, ""),
-            )
+            self._standing(proxy, *known(workload), lags=proxy.node_id in lagging)
             for proxy in connected
-            if (workload := self._workload(proxy.node_id)) and (found := made_from(workload))
+            if (workload := self._workload(proxy.node_id))
         )
 
-    def provenance(self, node_id: str) -> Mapping[tuple[str, str], tuple[Origin, ...]]:
+    def provenance(self, node_id: str) -> Provenance:
         """Where the resources of one proxy come from; empty for one that nobody has attached."""
         workload = self._workload(node_id)
-        return self._provenance(workload) if workload else {}
+        return self._provenance(workload)[0] if workload else {}
+
+    def _standing(self, proxy: ProxyStatus, made_from: Provenance, origins: frozenset[Key], *, lags: bool) -> Standing:
+        return Standing(
+            proxy.node_id,
+            origins,
+            refused=tuple(_refused(proxy, made_from)),
+            held=tuple(_held(proxy, made_from)),
+            lags=lags,
+            problem=self._compiler.problems.get(proxy.node_id, ""),
+        )
 
     def _workload(self, node_id: str) -> Workload | None:
         lease = self._registry.leases.get(InstanceId.from_node_id(node_id))
         return lease.workload if lease else None
 
-    def _provenance(self, workload: Workload) -> Provenance:
-        return provenance(workload, self._registry.topology, self._registry.documents)
+    def _provenance(self, workload: Workload) -> tuple[Provenance, frozenset[Key]]:
+        """And all documents in it."""
+        found = provenance(workload, self._registry.topology, self._registry.documents)
+        return found, frozenset(origin.key for origins in found.values() for origin in origins)
 
 
 def _refused(proxy: ProxyStatus, made_from: Provenance) -> Iterator[Obstacle]:
@@ -61,8 +66,8 @@ def _refused(proxy: ProxyStatus, made_from: Provenance) -> Iterator[Obstacle]:
 
 
 def _held(proxy: ProxyStatus, made_from: Provenance) -> Iterator[Obstacle]:
-    """A removal that waits concerns no document: what it was made from is not there any more."""
-    for wait in proxy.report.waits:
+    """Without removals: what those were made from is not there any more."""
+    for wait in (one for one in proxy.report.waits if not one.is_removal):
         resource = (wait.type_url, wait.name)
         needs = ", ".join(map(_words, wait.needs))
         yield Obstacle(f"{_words(resource)} waits for {needs}", _keys(resource, made_from))

@@ -127,6 +127,7 @@ def _wait(wait: Wait) -> status_pb2.Wait:
     return status_pb2.Wait(
         resource=status_pb2.ResourceName(type_url=wait.type_url, name=wait.name),
         needs=[status_pb2.ResourceName(type_url=type_url, name=name) for type_url, name in wait.needs],
+        removal=wait.is_removal,
     )
 
 

@@ -55,11 +55,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a resource is not sent yet: `needs` holds (type URL, name) of what the proxy has to accept before."""
+    """Why a resource, or its removal, is not sent yet: (type URL, name) of what the proxy has to accept before."""
 
     type_url: str
     name: str
     needs: tuple[tuple[str, str], ...]
+    is_removal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,4 +130,4 @@ def _now() -> timedelta:
 def _words(refusal: Refusal) -> str:
     names = [resource.name for resource in refusal.resources[:NAMED_IN_REFUSAL]]
     rest = len(refusal.resources) - len(names)
-    return f"{', '.join(names)}{f' and {rest} more' if rest else ''}: {refusal.error}"
+    return f"{', '.join(names)}{f' and {rest} more' if rest else ''}: {' '.join(refusal.error.split())}"

@@ -212,7 +212,7 @@ class Stages:
         obstacles = tuple(self._obstacles(state))
         for subscription in self._subscriptions.values() if obstacles else ():
             if delta := subscription.removals(state.of(subscription.type_url)):
-                yield from (Wait(subscription.type_url, name, obstacles) for name in delta.removed)
+                yield from (Wait(subscription.type_url, name, obstacles, is_removal=True) for name in delta.removed)
 
     def _others(self) -> Iterator[str]:
         return (type_url for type_url in self._subscriptions if type_url not in FOUNDATION + TRAFFIC)

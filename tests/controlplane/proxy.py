@@ -26,12 +26,12 @@ EVERY_TYPE = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, EXTENSION)
 class Proxy:
     """`has` holds the versions of its resources by type. With `acknowledges` off nothing is answered.
 
-    A response with a resource that `refuses` names gets a NACK with these words.
+    A response with a resource that `refuses` has by type and name gets a NACK with these words.
     """
 
     call: Any
     acknowledges: bool = True
-    refuses: dict[str, str] = field(default_factory=dict)
+    refuses: dict[tuple[str, str], str] = field(default_factory=dict)
     has: dict[str, dict[str, str]] = field(default_factory=dict)
     responses: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,8 +45,9 @@ class Proxy:
     async def run(self) -> None:
         async for response in self.call:
             answer = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
-            if words := [self.refuses[one.name] for one in response.resources if one.name in self.refuses]:
-                answer.error_detail.message = words[0]
+            named = ((response.type_url, resource.name) for resource in response.resources)
+            if words := next((self.refuses[one] for one in named if one in self.refuses), ""):
+                answer.error_detail.message = words
             else:
                 self._take(response)
             self.responses += 1

@@ -90,6 +90,22 @@ async def test_what_a_proxy_has_not_answered_is_stale(shop):
         assert config_status(configs, LISTENER, "outbound") == "NOT_SENT"
 
 
+async def test_what_a_proxy_has_refused_is_an_error_with_its_words(shop):
+    trusted = await credentials(shop.client.agents, "orders")
+    async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
+        orders.refuses[CLUSTER, TARGET] = "no such thing"
+        key = (CLUSTER, TARGET)
+        configs = await orders_until(shop, lambda found: key in found and found[key].error_state.details != "")
+
+        refused = configs[CLUSTER, TARGET]
+        assert status(refused) == ("ERROR", "NACKED")
+        assert refused.error_state.details == "no such thing"
+        assert refused.error_state.failed_configuration.type_url == CLUSTER
+        assert refused.error_state.version_info
+        assert refused.error_state.HasField("last_update_attempt")
+        assert (refused.version_info, refused.HasField("xds_config")) == ("", False)
+
+
 async def test_a_proxy_that_is_away_is_listed_as_unknown(shop):
     async with shop.client.attached("orders-0"):
         configs = await orders_until(shop, lambda found: (CLUSTER, TARGET) in found)

@@ -5,8 +5,8 @@ import asyncio
 import grpc
 import pytest
 
-from mesh.api.proa.v1 import status_pb2
-from mesh.snapshot.types import CLUSTER, ENDPOINT
+from mesh.api.proa.v1 import documents_pb2, status_pb2
+from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE
 from tests.controlplane.conftest import SECONDS, Plane
 from tests.controlplane.proxy import credentials, proxy
 from tests.unit.registry.builders import policy, workload
@@ -54,6 +54,42 @@ async def test_a_change_reaches_the_proxy(shop):
                 while orders.has[ENDPOINT][TARGET] == before:
                     orders.changed.clear()
                     await orders.changed.wait()
+
+
+async def test_a_refusal_is_told_with_the_documents_behind_it_and_so_is_what_waits_for_it(shop):
+    routes = f"upstream/{TARGET}"
+    trusted = await credentials(shop.client.agents, "orders")
+    async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
+        orders.refuses[CLUSTER, TARGET] = "no such thing"
+        await orders.subscribe(ROUTE, routes, "inbound/50051")
+        await orders.until("inbound/50051")
+        inventory = await programmed(shop, "inventory", reason="Refused")
+        assert inventory == f"{ORDERS}: Cluster {TARGET}: no such thing"
+        [refused] = [each for one in (await listed(shop)).types if one.type_url == CLUSTER for each in one.refused]
+        assert [(str(one.key.name), one.where) for one in refused.documents] == [("inventory", "1.yaml:1")]
+
+        await shop.client.apply(policy("retry", "inventory"))
+        orders.refuses.clear()
+        waits = await programmed(shop, "retry", reason="Held")
+        assert f"{ORDERS}: RouteConfiguration {routes} waits for Cluster {TARGET}" in waits
+        needs = [(wait.resource.name, [need.name for need in wait.needs]) for wait in (await listed(shop)).waits]
+        assert (routes, [TARGET]) in needs
+
+        await shop.client.apply(workload("inventory", "serviceAccount: clerk"))  # another cluster, by the same name
+        assert "1 of the connected" in await programmed(shop, "inventory", reason="Programmed")
+        assert "1 of the connected" in await programmed(shop, "retry", reason="Programmed")
+        assert not (await listed(shop)).waits
+
+
+async def programmed(plane: Plane, name: str, *, reason: str) -> str:
+    """The message of the condition, as soon as that is its reason."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            found = await plane.client.documents.ListDocuments(documents_pb2.ListDocumentsRequest(name=name))
+            [condition] = [one for one in found.documents[0].conditions if one.type == "Programmed"]
+            if condition.reason == reason:
+                return condition.message
+            await asyncio.sleep(0.02)
 
 
 async def test_a_proxy_may_only_be_who_its_certificate_says(shop):

@@ -42,8 +42,13 @@ def test_what_waits_says_for_what() -> None:
         needs=[status_pb2.ResourceName(type_url=CLUSTER, name=name) for name in ("a", "b")],
     )
 
-    assert said(status_pb2.Proxy(node_id="shop/web/web-0", waits=[wait])) == [
-        "shop/web/web-0: RouteConfiguration outbound waits for Cluster a, Cluster b"
+    removal = status_pb2.Wait(
+        resource=status_pb2.ResourceName(type_url=CLUSTER, name="old"), needs=wait.needs[:1], removal=True
+    )
+
+    assert said(status_pb2.Proxy(node_id="shop/web/web-0", waits=[wait, removal])) == [
+        "shop/web/web-0: RouteConfiguration outbound waits for Cluster a, Cluster b",
+        "shop/web/web-0: the removal of Cluster old waits for Cluster a",
     ]
 
 
