@@ -100,6 +100,10 @@ demo: setup  ## the bookstore on a real mesh; Ctrl-C drains and ends it
 bench-start: setup  ## time to `mesh ready` and memory, as JSON in build/bench/start.json
 	$(BIN)/python tests/bench/start.py
 
+.PHONY: bench-push
+bench-push: setup  ## how fast a change reaches 1,000 proxies, over a server that only writes (RULERS=<folder>, FULL=1)
+	PYTHONPATH=. $(BIN)/python tests/bench/push.py
+
 .PHONY: lock
 lock: $(UV)  ## choose the newest versions that pyproject.toml allows, with hashes
 	$(LOCK) --upgrade --group dev --all-extras --output-file requirements/dev.txt pyproject.toml
