@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import grpc
 import pytest
 
-from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.model.names import Identity
+from mesh.registry.status import ProxyState
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ROUTE
+from mesh.xds.services import AGGREGATED
 from mesh.xds.stages import MAX_NAMES, MAX_TYPES
 from tests.xds.control_plane import NODE, ORDERS, STRANGER, ControlPlane, Stream
 
@@ -140,6 +144,21 @@ REFUSALS = [
 ]
 
 
+def sotw(*names: str, type_url: str = ROUTE) -> bytes:
+    return DiscoveryRequest(node=base_pb2.Node(id=NODE), type_url=type_url, resource_names=names).SerializeToString()
+
+
+SOTW_REFUSALS = [
+    pytest.param([b"\xff\xff"], Refused(INVALID, "not a DiscoveryRequest", PROTOCOL), id="garbage"),
+    pytest.param([sotw(), b"\x0a\xff"], Refused(INVALID, "not a DiscoveryRequest", PROTOCOL), id="garbage later"),
+    pytest.param([sotw(type_url="")], Refused(INVALID, "no type_url", PROTOCOL), id="no type"),
+    pytest.param([b""], Refused(INVALID, "no node id", PROTOCOL), id="an empty message"),
+    pytest.param([sotw(*map(str, range(100_000)))], Refused(EXHAUSTED, "more than", LIMIT), id="100,000 names"),
+    pytest.param([sotw("a"), sotw(*map(str, range(100_000)))], Refused(EXHAUSTED, "more than", LIMIT), id="and later"),
+    pytest.param([bytes(50 * MEGABYTE)], Refused(EXHAUSTED, "52428800 bytes", LIMIT), id="50 megabytes"),
+]
+
+
 @asynccontextmanager
 async def undisturbed(control_plane: ControlPlane) -> AsyncIterator[None]:
     """A proxy that keeps the rules: whatever happens in the block, its stream goes on."""
@@ -176,3 +195,50 @@ async def test_a_stream_that_cannot_go_on_ends_with_a_status_and_is_counted(
         assert (status, refused.words in words) == (refused.status, True), words
         (counted,) = control_plane.board.refused_streams()
         assert (counted.reason, counted.count, counted.last) == (refused.reason, 1, words)
+
+
+@pytest.mark.parametrize(("messages", "refused"), SOTW_REFUSALS)
+async def test_so_does_one_of_the_state_of_the_world_variant(
+    control_plane: ControlPlane, messages: list[bytes], refused: Refused
+) -> None:
+    control_plane.publish(a_cluster("a"))
+    async with undisturbed(control_plane):
+        async with control_plane.channel() as channel:
+            stream = Stream(channel, AGGREGATED.sotw)
+            for message in messages:
+                await stream.send(message)
+            async with asyncio.timeout(SECONDS):
+                status, words = await stream.end()
+
+        assert (status, refused.words in words) == (refused.status, True), words
+        (counted,) = control_plane.board.refused_streams()
+        assert (counted.reason, counted.count, counted.last) == (refused.reason, 1, words)
+
+
+async def test_a_type_that_nobody_knows_is_answered_and_the_stream_goes_on(control_plane: ControlPlane) -> None:
+    control_plane.publish(a_cluster("a"))
+    async with control_plane.channel() as channel:
+        stream = Stream(channel)
+        await stream.ask("type.googleapis.com/nobody.knows.This", "x", node_id=NODE)
+        unknown = await stream.receive()
+        assert (list(unknown.removed_resources), list(unknown.resources)) == (["x"], [])
+
+        await stream.ask(CLUSTER)
+        assert [one.name for one in (await stream.receive()).resources] == ["a"]
+
+
+async def test_a_nonce_of_another_stream_is_no_answer(control_plane: ControlPlane) -> None:
+    control_plane.publish(a_cluster("a"))
+    async with control_plane.channel() as channel:
+        one, other = Stream(channel), Stream(channel)
+        for stream in (one, other):
+            await stream.ask(CLUSTER, node_id=NODE)
+        of_one, of_other = await one.receive(), await other.receive()
+
+        await one.ask(CLUSTER, nonce=of_other.nonce, error="of another stream")
+        await one.ack(of_one)
+        await other.ack(of_other)
+
+        assert await control_plane.board.wait_synced(timedelta(seconds=SECONDS))
+        (proxy,) = control_plane.board.proxies()
+        assert (proxy.state, proxy.last_nack) == (ProxyState.SYNCED, "")
