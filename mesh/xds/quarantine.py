@@ -32,12 +32,12 @@ class Quarantine:
     def __bool__(self) -> bool:
         return bool(self._doubts)
 
-    def refuse(self, resources: tuple[Resource, ...], error: str) -> None:
-        """They came together, and one of them at least is bad."""
+    def refuse(self, resources: tuple[Resource, ...], error: str, *, alone: bool) -> None:
+        """They came in one refused response. What did not come `alone` may be good, and is to be tried again."""
         self._doubts |= {resource.name: Doubt(resource.version, error) for resource in resources}
-        if len(resources) > 1:
+        if not alone:
             names, half = tuple(resource.name for resource in resources), len(resources) // 2
-            self._groups[:0] = [names[:half], names[half:]]
+            self._groups[:0] = [group for group in (names[:half], names[half:]) if group]
 
     def release(self, names: Collection[str]) -> None:
         """They are sent again, are gone, or nobody asks for them any more."""

@@ -148,10 +148,8 @@ class Stages:
         return None
 
     def _next_heartbeat(self) -> Response | None:
-        for subscription in self._ready(*self._subscriptions) if self._sends_ttl else ():
-            if response := subscription.send_heartbeats(self._nonce(), self._now):
-                return response
-        return None
+        beating = self._ready(*self._subscriptions) if self._sends_ttl else ()
+        return next(filter(None, (one.send_heartbeats(self._nonce(), self._now) for one in beating)), None)
 
     def _send(self, subscription: Subscription, delta: Delta, state: State) -> Response:
         if subscription.type_url == CLUSTER:

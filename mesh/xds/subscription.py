@@ -125,9 +125,11 @@ class Subscription:
             self.good |= {resource.name: resource for resource in response.resources if resource.name in self.told}
             return None
         self.nacked = response.version
-        suspects = tuple(resource for resource in response.resources if self._is_suspect(resource))
+        news = tuple(resource for resource in response.resources if not self._is_filler(resource))
+        # What was dropped or asked for again meanwhile is no suspect, but may have been the cause.
+        suspects = tuple(resource for resource in news if self.told.get(resource.name) is resource)
         good = {resource.name: self.good[resource.name].version for resource in suspects if resource.name in self.good}
-        self.quarantine.refuse(suspects, error)
+        self.quarantine.refuse(suspects, error, alone=len(news) == 1)
         if suspects:
             # The removals were refused along with them, and cannot be the cause.
             self.told |= {name: Told.OWED for name in response.removed if self.wildcard or name in self.names}
@@ -258,10 +260,9 @@ class Subscription:
             return resource.name not in self.good or self.accepts(resource)
         return not self.accepts(resource)
 
-    def _is_suspect(self, resource: Resource) -> bool:
-        """Unless it was only there so that it would not be missing, or the client has dropped it meanwhile."""
-        is_filler = self.form is Form.FULL and self.accepts(resource)
-        return self.told.get(resource.name) is resource and not is_filler
+    def _is_filler(self, resource: Resource) -> bool:
+        """Whether it was only there so that it would not be missing."""
+        return self.form is Form.FULL and self.accepts(resource)
 
     def _expiring(self) -> list[Resource]:
         return [resource for resource in self.has().values() if resource.ttl] if self._said else []

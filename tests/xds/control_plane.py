@@ -78,13 +78,15 @@ class ControlPlane:
         return key.pem, self.authority.issue(key.csr, identity, [], now()).chain_pem
 
     @asynccontextmanager
-    async def channel(self, identity: Identity | None = ORDERS) -> AsyncIterator[grpc.aio.Channel]:
+    async def channel(
+        self, identity: Identity | None = ORDERS, *more_options: tuple[str, int]
+    ) -> AsyncIterator[grpc.aio.Channel]:
         """To the server, with a certificate for `identity` or with none."""
         key, chain = self.leaf(identity) if identity else (None, None)
         credentials = grpc.ssl_channel_credentials(
             self.authority.bundle_pem.encode(), key and key.encode(), chain and chain.encode()
         )
-        options = [("grpc.ssl_target_name_override", "localhost")]
+        options = [("grpc.ssl_target_name_override", "localhost"), *more_options]
         async with grpc.aio.secure_channel(f"127.0.0.1:{self.port}", credentials, options) as channel:
             yield channel
 

@@ -278,6 +278,20 @@ async def test_a_message_of_50_megabytes_is_refused(control_plane: ControlPlane)
         assert (await stream.end())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_a_large_response_reaches_a_client_that_takes_it(control_plane: ControlPlane) -> None:
+    """By default a gRPC client takes 4 MiB; Envoy takes more."""
+    large = Resource("a", CLUSTER, bytes(5 * 1024 * 1024), "1")
+    control_plane.publish(large)
+    unlimited = ("grpc.max_receive_message_length", -1)
+    async with control_plane.channel() as default, control_plane.channel(ORDERS, unlimited) as generous:
+        small, big = Stream(default), Stream(generous)
+        for stream in (small, big):
+            await stream.ask(CLUSTER, node_id=NODE)
+
+        assert (await small.end())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert len((await big.receive()).resources[0].resource.value) == len(large.value)
+
+
 async def test_a_port_that_is_taken_is_said_so(control_plane: ControlPlane) -> None:
     second = discovery_server(control_plane.service())
 
