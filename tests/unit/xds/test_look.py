@@ -2,7 +2,7 @@
 
 from mesh.registry.status import Delivery, ResourceStatus
 from mesh.snapshot.types import CLUSTER, ROUTE
-from tests.unit.xds.proxy import Proxy
+from tests.unit.xds.proxy import Proxy, a_state
 
 
 def look(proxy: Proxy) -> dict[str, tuple[Delivery, str]]:
@@ -43,3 +43,11 @@ def test_what_waits_for_an_answer_is_asked_for() -> None:
     proxy.ask(ROUTE, "s")
 
     assert look(proxy) == {"r": (Delivery.SENT, "1"), "s": (Delivery.ASKED, "")}
+
+
+def test_what_only_waits_for_its_turn_is_not_held_back() -> None:
+    proxy = Proxy({ROUTE: {"r": "1"}})
+    proxy.ask(ROUTE, "r")
+    proxy.change(ROUTE, {"r": "2"})
+
+    assert proxy.stream.waits(a_state(proxy.contents)) == ()
