@@ -123,3 +123,15 @@ def test_routes_on_trial_wait_for_the_clusters_that_they_need() -> None:
     first, *rest = proxy.answer_all(proxy.change(CLUSTER, {"new": "2"}), bad=["bad"])
     assert sent(first) == {"new": "2"}
     assert [sent(one) for one in rest] == [{"x": "bad"}]
+
+
+@VARIANTS
+def test_what_follows_its_own_type_waits_for_nothing_else(client: type[Client]) -> None:
+    proxy = client(OLD, NEEDS)
+    proxy.ack_all(proxy.ask(CLUSTER))
+    proxy.ack_all(proxy.ask(ROUTE, "x", "y"))
+    [first] = proxy.change(ROUTE, {"x": "1", "y": "2"})
+    assert proxy.change(ROUTE, {"x": "1", "y": "3"}) == []
+
+    assert proxy.waits() == {}
+    assert sent(proxy.ack(first)[0]) == {"y": "3"}

@@ -5,11 +5,11 @@ import pytest
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from mesh.api.envoy.type.v3 import semantic_version_pb2
-from mesh.errors import IdentityError, LimitError, MeshError, ProtocolError
+from mesh.errors import IdentityError, MeshError, ProtocolError
 from mesh.model.workload import Locality
 from mesh.snapshot.types import CLUSTER
 from mesh.xds.peer import Peer, admit
-from mesh.xds.wire import DELTA, MAX_MESSAGE, SOTW
+from mesh.xds.wire import DELTA, SOTW
 from tests.unit.xds.proxy import Proxy
 
 SHOP = "spiffe://proa.local/ns/shop/sa/orders"
@@ -40,11 +40,6 @@ def test_a_request_is_what_its_bytes_say() -> None:
     request = DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_subscribe=["a"])
 
     assert DELTA.decode(request.SerializeToString()) == request
-
-
-def test_more_bytes_than_one_message_may_have_are_refused() -> None:
-    with pytest.raises(LimitError, match="bytes"):
-        DELTA.decode(bytes(MAX_MESSAGE + 1))
 
 
 def test_a_peer_is_who_its_certificate_says_at_the_place_that_its_node_says() -> None:
