@@ -16,7 +16,7 @@ from mesh.xds.services import SERVICES, Service
 from mesh.xds.session import Session
 from mesh.xds.source import Source
 from mesh.xds.stream import R
-from mesh.xds.wire import DELTA, MAX_MESSAGE, SOTW, Variant
+from mesh.xds.wire import DELTA, SOTW, Variant
 
 OPTIONS: Final = (
     # gRPC shares a port with whoever else binds it, and half of the proxies would talk to somebody else.
@@ -30,8 +30,9 @@ OPTIONS: Final = (
     # A certificate is only looked at when a connection begins. gRPC spreads the age by 10 %.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    # What is too large is refused by us, with a sentence, and counted; of what is far too large gRPC tells us nothing.
-    ("grpc.max_receive_message_length", 4 * MAX_MESSAGE),
+    # A node alone has 60 kB, and after a reconnect a proxy lists every resource that it has. What is larger is refused
+    # by gRPC before it is taken in. It does not say so, hence nobody counts it; if we did it, it would be in memory.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
 
 REFUSALS: Final[Mapping[type[BaseException], tuple[str, grpc.StatusCode]]] = {
@@ -76,16 +77,18 @@ class DiscoveryService:
         """Streams of one type alone, or with no `type_url` of all."""
 
         async def serve(messages: AsyncIterator[bytes], context: Context) -> None:
-            refusal: BaseException | None = None
+            refusal: tuple[type[BaseException], str] | None = None
             try:
                 await self._serve(variant, type_url, messages, context)
             except* MeshError as group:
-                refusal = group.exceptions[0]
+                # Not the error itself: it holds the frames that it came through, and the message that was the last.
+                refusal = type(group.exceptions[0]), str(group.exceptions[0])
             if refusal:
-                reason, status = REFUSALS[type(refusal)]
-                self._board.refuse_stream(reason, str(refusal))
-                log.warning("xds_stream_refused peer=%s reason=%s", context.peer(), refusal)
-                await context.abort(status, str(refusal))
+                kind, words = refusal
+                reason, status = REFUSALS[kind]
+                self._board.refuse_stream(reason, words)
+                log.warning("xds_stream_refused peer=%s reason=%s", context.peer(), words)
+                await context.abort(status, words)
 
         return grpc.stream_stream_rpc_method_handler(serve)
 

@@ -11,15 +11,12 @@ from google.protobuf.message import DecodeError
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
-from mesh.errors import LimitError, ProtocolError
+from mesh.errors import ProtocolError
 from mesh.snapshot.resource import Resource
 from mesh.xds.delta import DeltaStream
 from mesh.xds.messages import Response
 from mesh.xds.sotw import SotwStream
 from mesh.xds.stream import R, Stream
-
-MAX_MESSAGE: Final = 16 * 1024 * 1024
-"""Bytes. A node alone has 60 kB, and after a reconnect a proxy lists every resource that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +32,7 @@ class Variant(Generic[R]):
     encode: Callable[[Response, str], bytes]
 
     def decode(self, message: bytes) -> R:
-        """Raises ProtocolError for bytes that are no such request, LimitError for too many of them."""
-        if len(message) > MAX_MESSAGE:
-            problem = f"a message has {len(message)} bytes, and may have {MAX_MESSAGE}"
-            raise LimitError("xds", problem, "Ask for less in one message")
+        """Raises ProtocolError for bytes that are no such request."""
         request = self.request()
         try:
             request.ParseFromString(message)

@@ -114,15 +114,6 @@ async def asks_for_too_many_types(stream: Stream) -> None:
         await stream.ask(f"type.googleapis.com/type.number.{number}", "a", node_id=NODE)
 
 
-async def sends_50_megabytes(stream: Stream) -> None:
-    await stream.send(bytes(50 * MEGABYTE))
-
-
-async def sends_50_megabytes_later(stream: Stream) -> None:
-    await stream.ask(CLUSTER, node_id=NODE)
-    await stream.send(bytes(50 * MEGABYTE))
-
-
 REFUSALS = [
     (sends_garbage, ORDERS, Refused(INVALID, "a message is not a", PROTOCOL)),
     (sends_garbage_later, ORDERS, Refused(INVALID, "a message is not a", PROTOCOL)),
@@ -139,9 +130,11 @@ REFUSALS = [
     (leaves_too_many_names_beside_a_wildcard, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
     (brings_100_000_versions, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
     (asks_for_too_many_types, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
-    (sends_50_megabytes, ORDERS, Refused(EXHAUSTED, "a message has 52428800 bytes", LIMIT)),
-    (sends_50_megabytes_later, ORDERS, Refused(EXHAUSTED, "a message has 52428800 bytes", LIMIT)),
 ]
+
+
+def delta() -> bytes:
+    return DeltaDiscoveryRequest(node=base_pb2.Node(id=NODE), type_url=ROUTE).SerializeToString()
 
 
 def sotw(*names: str, type_url: str = ROUTE) -> bytes:
@@ -155,7 +148,6 @@ SOTW_REFUSALS = [
     pytest.param([b""], Refused(INVALID, "no node id", PROTOCOL), id="an empty message"),
     pytest.param([sotw(*map(str, range(100_000)))], Refused(EXHAUSTED, "more than", LIMIT), id="100,000 names"),
     pytest.param([sotw("a"), sotw(*map(str, range(100_000)))], Refused(EXHAUSTED, "more than", LIMIT), id="and later"),
-    pytest.param([bytes(50 * MEGABYTE)], Refused(EXHAUSTED, "52428800 bytes", LIMIT), id="50 megabytes"),
 ]
 
 
@@ -242,3 +234,23 @@ async def test_a_nonce_of_another_stream_is_no_answer(control_plane: ControlPlan
         assert await control_plane.board.wait_synced(timedelta(seconds=SECONDS))
         (proxy,) = control_plane.board.proxies()
         assert (proxy.state, proxy.last_nack) == (ProxyState.SYNCED, "")
+
+
+@pytest.mark.parametrize("method", [AGGREGATED.delta, AGGREGATED.sotw])
+@pytest.mark.parametrize("is_first", [True, False], ids=["at first", "later"])
+async def test_a_request_of_50_megabytes_is_refused_before_it_is_taken_in(
+    control_plane: ControlPlane, method: str, is_first: bool
+) -> None:
+    """By gRPC, so that it does not count as a stream that was refused."""
+    control_plane.publish(a_cluster("a"))
+    async with undisturbed(control_plane):
+        async with control_plane.channel() as channel:
+            stream = Stream(channel, method)
+            if not is_first:
+                await stream.send(sotw() if method == AGGREGATED.sotw else delta())
+            await stream.send(bytes(50 * MEGABYTE))
+            async with asyncio.timeout(SECONDS):
+                status, words = await stream.end()
+
+        assert status is EXHAUSTED
+        assert "52428800" in words

@@ -123,3 +123,16 @@ async def drained(call: Any) -> None:
     with suppress(grpc.aio.AioRpcError):
         async for _ in call:
             pass
+
+
+async def test_messages_that_are_too_large_do_not_add_up(server: DebugProcess) -> None:
+    before = server.memory()
+    async with grpc.aio.insecure_channel(server.xds) as channel:
+        for _ in range(10):
+            call = channel.stream_stream(DELTA.method(CLUSTER))()
+            await call.write(bytes(50 * MEGABYTE))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call.read()
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    assert server.memory() - before < 2 * 50 * MEGABYTE
