@@ -161,10 +161,16 @@ def test_a_service_runs_in_its_own_virtual_environment(shop: RunningMesh) -> Non
 
 
 def test_calls_are_spread_over_instances_and_versions(shop: RunningMesh) -> None:
-    seen = Counter((answer["name"], answer["pid"]) for answer in (who(upstream(shop, "web")) for _ in range(60)))
+    seen: Counter[tuple[object, object]] = Counter()
 
+    def is_even() -> bool:
+        """On a busy machine an instance may miss its health checks for a moment."""
+        seen.clear()
+        seen.update((answer["name"], answer["pid"]) for answer in (who(upstream(shop, "web")) for _ in range(60)))
+        return len(seen) == 3 and min(seen.values()) > 5
+
+    eventually(is_even, otherwise=lambda: str(seen))
     assert sorted(str(name) for name, _ in seen) == ["web-v1", "web-v1", "web-v2"]
-    assert min(seen.values()) > 5, seen
 
 
 def test_one_connection_reaches_every_instance(shop: RunningMesh) -> None:
@@ -205,7 +211,8 @@ def test_a_caller_may_be_older_than_http_1_1(shop: RunningMesh) -> None:
 def test_a_host_that_the_workload_may_not_name_is_not_found(shop: RunningMesh, host: str) -> None:
     status, body = get(outbound(shop), host=host)
 
-    assert (status, json.loads(body)["details"]) == (404, "route_not_found")
+    assert (status, json.loads(body)["details"]) == (404, "direct_response")
+    assert "no service of this name can be called from here" in json.loads(body)["message"]
 
 
 def test_a_service_of_another_namespace_is_a_declared_upstream(shop: RunningMesh) -> None:
