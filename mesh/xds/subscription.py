@@ -92,6 +92,10 @@ class Subscription:
                 # The wildcard may go on covering it; which of the two it is, the client must be told.
                 self.told[name] = Told.OWED
                 self._left += 1
+            elif self.told[name] is Told.ABSENT:
+                self._forget(name)
+            elif self.told[name] is Told.OWED:
+                self._left += 1
 
     def burden(self) -> int:
         """How many names the client makes us remember: those it asks for, and those it has left and not heard of."""

@@ -5,7 +5,7 @@ import pytest
 from mesh.errors import LimitError, ProtocolError
 from mesh.snapshot.types import CLUSTER, ROUTE
 from mesh.xds.stages import MAX_ERROR, MAX_NAMES, MAX_TYPES
-from tests.unit.xds.proxy import Proxy
+from tests.unit.xds.proxy import Proxy, SotwProxy
 
 AS_MANY_AS_ALLOWED = [f"name {number}" for number in range(MAX_NAMES)]
 
@@ -51,6 +51,26 @@ def test_names_that_were_dropped_do_not_count() -> None:
     [response] = proxy.ask(ROUTE, *AS_MANY_AS_ALLOWED)
 
     assert len(response.removed) == MAX_NAMES
+
+
+def test_sotw_names_beside_the_wildcard_that_were_dropped_leave_nothing_behind() -> None:
+    proxy = SotwProxy({CLUSTER: {"a": "1"}})
+    [response] = proxy.ask(CLUSTER, "*")
+
+    for name in ("x", "y", "z"):
+        [response] = proxy.ask(CLUSTER, "*", name, nonce=response.nonce)
+    proxy.ask(CLUSTER, "*", nonce=response.nonce)
+
+    assert [one.name for one in proxy.stream.resources()] == ["a"]
+
+
+def test_sotw_names_that_were_dropped_before_they_were_answered_count() -> None:
+    proxy = SotwProxy({CLUSTER: {"a": "1"}})
+    proxy.ask(CLUSTER, "*")
+    proxy.ask(CLUSTER, "*", *AS_MANY_AS_ALLOWED[1:])
+
+    with pytest.raises(LimitError, match="names"):
+        proxy.ask(CLUSTER, "*", "one more", "another")
 
 
 def test_the_words_of_a_refusal_are_cut() -> None:
