@@ -83,8 +83,10 @@ class Stages:
         expected = {type_url for type_url, resources in state.resources.items() if resources and type_url != ENDPOINT}
         if self._only:
             expected &= {self._only}
-        in_flight = (one.in_flight for one in self._subscriptions.values())
-        return expected <= self._subscriptions.keys() and all(one is None or one.heartbeats for one in in_flight)
+        subscriptions = self._subscriptions
+        return expected <= subscriptions.keys() and all(
+            one.is_quiet(state.of(type_url)) for type_url, one in subscriptions.items()
+        )
 
     def types(self, state: State) -> tuple[TypeStatus, ...]:
         """How far the client is, by resource type."""

@@ -206,6 +206,12 @@ class Subscription:
         found = ((name, self._has(name, told)) for name, told in sorted(self.told.items(), key=_name))
         return {name: resource for name, resource in found if resource}
 
+    def is_quiet(self, resources: Mapping[str, Resource]) -> bool:
+        """Whether nothing is on its way, or a heartbeat behind which nothing waits."""
+        if self.in_flight is None:
+            return True
+        return bool(self.in_flight.heartbeats) and not (self._due(resources) or self.removals(resources))
+
     def awaited(self) -> tuple[str, ...]:
         """The names on their way which others wait for.
 

@@ -5,10 +5,14 @@ from datetime import timedelta
 import pytest
 from google.protobuf.any_pb2 import Any
 
+from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.snapshot.types import CLUSTER, ROUTE
+from mesh.xds.delta import DeltaStream
+from mesh.xds.source import State
 from mesh.xds.wire import DELTA, SOTW
-from tests.unit.xds.proxy import TTL_FEATURES, Proxy, SotwProxy, sent
+from tests.unit.xds.proxy import TTL_FEATURES, Proxy, SotwProxy, a_state, sent
 
 TTL = timedelta(seconds=10)
 Client = Proxy | SotwProxy
@@ -49,6 +53,34 @@ def test_a_heartbeat_comes_before_the_end_and_again_and_again(client: type[Clien
         assert (beat.resources, [one.name for one in beat.heartbeats]) == ((), ["a"])
         assert proxy.stream.is_quiet(proxy.state)
         assert proxy.ack(beat) == []
+
+
+def test_only_what_has_a_ttl_is_repeated() -> None:
+    living, lasting = (a_state({ROUTE: {name: "1"}}, ttl=ttl).of(ROUTE) for name, ttl in (("a", TTL), ("b", None)))
+    state, stream = State({ROUTE: {**living, **lasting}}), DeltaStream("stream")
+    node = base_pb2.Node(client_features=TTL_FEATURES)
+    stream.receive(DeltaDiscoveryRequest(node=node, type_url=ROUTE, resource_names_subscribe=["a", "b"]), timedelta())
+    response = stream.next_response(state, timedelta())
+    assert response
+    stream.receive(DeltaDiscoveryRequest(type_url=ROUTE, response_nonce=response.nonce), timedelta())
+
+    beat = stream.next_response(state, TTL / 2)
+
+    assert beat
+    assert [one.name for one in beat.heartbeats] == ["a"]
+
+
+@VARIANTS
+def test_a_change_behind_a_heartbeat_is_not_quiet(client: type[Client]) -> None:
+    proxy = living(client)
+    proxy.ack_all(proxy.ask(ROUTE, "a"))
+    [beat] = proxy.wait(5)
+
+    assert proxy.change(ROUTE, {"a": "2"}) == []
+    assert not proxy.stream.is_quiet(proxy.state)
+
+    proxy.ack_all(proxy.ack(beat))
+    assert proxy.stream.is_quiet(proxy.state)
 
 
 @VARIANTS
