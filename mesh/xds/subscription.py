@@ -145,11 +145,16 @@ class Subscription:
             self.told |= dict.fromkeys(self.told.keys() - resources.keys(), Told.ABSENT)
 
     def answers(self, resources: Mapping[str, Resource]) -> Delta | None:
-        """What the client has asked for by name and waits for."""
+        """What the client has asked for by name and waits for. A first full set is never sent in part."""
+        if self._owes_all():
+            return None
         return _delta(resources, [name for name, told in self.told.items() if told is Told.OWED])
 
     def updates(self, resources: Mapping[str, Resource], held: Collection[str] = ()) -> Delta | None:
         """The answers, and what has appeared or changed since but for what is `held` back; then what is on trial."""
+        if self._owes_all():
+            # After a reconnect the client may still run what is held back, and would delete what is missing.
+            held = ()
         due = [name for name in self._due(resources) if name not in held or self.told.get(name) is Told.OWED]
         if due or self.unanswered:
             return _delta(resources, due) or Delta()
@@ -250,6 +255,9 @@ class Subscription:
 
     def is_wildcard(self, name: str) -> bool:
         return name == WILDCARD and self.type_url in WILDCARD_TYPES
+
+    def _owes_all(self) -> bool:
+        return self.form is Form.FULL and self.unanswered
 
     def _due(self, resources: Mapping[str, Resource]) -> list[str]:
         names = self.told.keys() | resources.keys() if self.wildcard else self.told.keys()

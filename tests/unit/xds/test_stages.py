@@ -113,6 +113,28 @@ def test_a_silent_client_is_answered_its_first_wildcard_without_what_is_held_bac
     assert sent(listeners) == {"free": "1"}
 
 
+def test_sotw_first_full_set_holds_back_nothing() -> None:
+    """The client may come back, run the listener, and would delete what is missing."""
+    needs = {(LISTENER, "held"): ((CLUSTER, "a"),)}
+    proxy = SotwProxy({CLUSTER: {"a": "1"}, LISTENER: {"free": "1", "held": "1"}}, needs)
+    proxy.ask(CLUSTER)
+    assert proxy.ask(LISTENER, version="of another stream") == []
+
+    [listeners] = proxy.wait(20)
+
+    assert sent(listeners) == {"free": "1", "held": "1"}
+
+
+def test_sotw_first_full_set_is_not_sent_in_part() -> None:
+    proxy = SotwProxy({CLUSTER: {"a": "1"}, LISTENER: {"named": "1", "other": "1"}})
+    [clusters] = proxy.ask(CLUSTER)
+    assert proxy.ask(LISTENER, "*", "named") == []
+
+    [listeners] = proxy.ack(clusters)
+
+    assert sent(listeners) == {"named": "1", "other": "1"}
+
+
 def test_routes_on_trial_wait_for_the_clusters_that_they_need() -> None:
     proxy = Proxy({CLUSTER: {"new": "bad"}, ROUTE: {"x": "bad", "z": "1"}}, NEEDS)
     proxy.answer_all(proxy.ask(CLUSTER), bad=["bad"])
