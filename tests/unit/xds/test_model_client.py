@@ -158,7 +158,8 @@ class Conversation(RuleBasedStateMachine):
 
     def accept(self, kept: Kept, response: Response) -> None:
         if response.type_url == CLUSTER:
-            changed = {name for name, content in sent(response).items() if kept.has.get(name) != content}
+            covered = {name: content for name, content in sent(response).items() if kept.covers(name)}
+            changed = {name for name, content in covered.items() if kept.has.get(name) != content}
             self.warming |= {name for name in changed if self.proxy.contents[ENDPOINT].get(name) != "bad"}
             self.warming &= self.kept[ENDPOINT].names
         kept.apply(response, is_all=isinstance(self.proxy, SotwProxy) and response.type_url in WILDCARD_TYPES)
