@@ -1,12 +1,13 @@
 """What every proxy has been told and how it answered: written by xDS streams, read by the status service and drains."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from itertools import chain, groupby
 
 from mesh.registry.changes import Changes
 
@@ -111,8 +112,8 @@ class StreamReport:
 class ProxyStatus:
     """One proxy, connected or not. After its stream has ended, `report` is the last one.
 
-    With two streams (an old and a new Envoy) `state` is that of the worse one and `report` that of the newer one.
-    `last_nack` is kept after the refusal was mended.
+    With several streams (an old and a new Envoy, or one for each type) `state` is that of the worst one, and `report`
+    has each type from the newest one that follows it. `last_nack` is kept after the refusal was mended.
     """
 
     node_id: str
@@ -186,7 +187,7 @@ class _Proxy:
             state=state,
             since=was.since if state is was.state else now,
             connected_since=newest.began if newest else None,
-            report=newest.last_report if newest else was.report,
+            report=_joined([stream.last_report for stream in self.streams]) if newest else was.report,
             last_nack=next((one.last_nack for one in reversed(self.streams) if one.last_nack), was.last_nack),
             streams=len(self.streams),
         )
@@ -198,6 +199,18 @@ class _Proxy:
         states = {stream.last_report.state for stream in self.streams}
         worst_first = (ProxyState.NACKED, ProxyState.PENDING, ProxyState.SYNCED)
         return next((state for state in worst_first if state in states), ProxyState.DISCONNECTED)
+
+
+def _joined(reports: Sequence[StreamReport]) -> StreamReport:
+    """The newest report is the last one, and all but types and waits is as it says."""
+    if len(reports) == 1:
+        return reports[0]
+    spoken_by = {one.type_url: number for number, report in enumerate(reports) for one in report.types}
+    types = {one.type_url: one for report in reports for one in report.types}
+    waits = (
+        wait for number, report in enumerate(reports) for wait in report.waits if spoken_by.get(wait.type_url) == number
+    )
+    return replace(reports[-1], types=tuple(one for _, one in sorted(types.items())), waits=tuple(waits))
 
 
 class StatusBoard:
@@ -220,10 +233,14 @@ class StatusBoard:
         return proxy.status if proxy and not proxy.is_forgotten else None
 
     def resources(self, node_id: str) -> tuple[ResourceStatus, ...] | None:
-        """What a proxy follows by its newest stream, or None when it is not connected."""
+        """What a proxy follows, each type by the newest stream that does; None when it is not connected."""
         proxy = self._proxies.get(node_id)
-        newest = next(reversed(proxy.streams), None) if proxy else None
-        return tuple(newest.look()) if newest else None
+        if proxy is None or not proxy.streams:
+            return None
+        by_type: dict[str, tuple[ResourceStatus, ...]] = {}
+        for stream in proxy.streams:
+            by_type |= {url: tuple(same) for url, same in groupby(stream.look(), lambda one: one.type_url)}
+        return tuple(chain.from_iterable(by_type.values()))
 
     def expect(self, node_id: str, identity: str) -> None:
         """The proxy is listed from now on, although it may not have connected yet."""

@@ -13,6 +13,7 @@ from mesh.registry.status import (
     StatusBoard,
     StreamReport,
     TypeStatus,
+    Wait,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -111,6 +112,33 @@ def test_two_streams_of_a_proxy_show_the_worse_state_and_the_newer_report(board:
             new.report(SYNCED)
             assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, SYNCED)
         assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, PENDING)
+
+
+def test_streams_of_one_type_each_are_seen_as_one_proxy(board: StatusBoard) -> None:
+    refused = TypeStatus("clusters", error="bad")
+    wait = Wait("routes", "r", (("clusters", "c"),))
+    with board.connected("a", "spiffe://a", "") as clusters, board.connected("a", "spiffe://a", "") as routes:
+        clusters.report(StreamReport(types=(refused,), is_quiet=True))
+        routes.report(StreamReport(types=(TypeStatus("routes"),), is_quiet=True, waits=(wait,)))
+        clusters.look = lambda: iter([ResourceStatus("clusters", "c", Delivery.REFUSED)])
+        routes.look = lambda: iter([ResourceStatus("routes", "r", Delivery.ACCEPTED)])
+
+        assert the_proxy(board).state is ProxyState.NACKED
+        assert the_proxy(board).report.types == (refused, TypeStatus("routes"))
+        assert the_proxy(board).report.waits == (wait,)
+        assert [one.name for one in board.resources("a") or ()] == ["c", "r"]
+
+
+def test_of_a_type_that_two_streams_follow_the_newer_one_is_seen(board: StatusBoard) -> None:
+    with board.connected("a", "spiffe://a", "") as old, board.connected("a", "spiffe://a", "") as new:
+        wait = Wait("type", "held", ())
+        old.report(StreamReport(types=(TypeStatus("type", sent="v1"),), waits=(wait,)))
+        new.report(StreamReport(types=(TypeStatus("type", sent="v2"),)))
+        old.look = lambda: iter([ResourceStatus("type", "a", Delivery.SENT)])
+        new.look = lambda: iter([ResourceStatus("type", "b", Delivery.SENT)])
+
+        assert (the_proxy(board).report.types, the_proxy(board).report.waits) == ((TypeStatus("type", sent="v2"),), ())
+        assert [one.name for one in board.resources("a") or ()] == ["b"]
 
 
 def test_a_forgotten_proxy_is_not_listed(board: StatusBoard) -> None:
@@ -230,4 +258,4 @@ def test_who_is_connected_can_be_looked_at(board: StatusBoard) -> None:
         assert board.resources("a") == (ResourceStatus("type", "name", Delivery.SENT, "v1"),)
         with board.connected("a", "spiffe://a", ""):
             assert board.proxies()[0].streams == 2
-            assert board.resources("a") == ()
+            assert board.resources("a") == (ResourceStatus("type", "name", Delivery.SENT, "v1"),)
