@@ -84,6 +84,14 @@ def test_a_cluster_that_changed_is_followed_by_endpoints_that_were_asked_for_fir
     assert sent(endpoints) == {"a": "1"}
 
 
+def test_a_cluster_that_is_gone_is_not_followed_by_its_endpoints() -> None:
+    proxy = Proxy({CLUSTER: {"a": "1"}, ENDPOINT: {"a": "1"}})
+    proxy.ack_all(proxy.ask(CLUSTER))
+    proxy.ack_all(proxy.change(CLUSTER, {}))
+
+    assert proxy.ask(ENDPOINT, "a", held={"a": "1"}) == []
+
+
 def test_an_unchanged_cluster_is_not_followed_by_its_endpoints() -> None:
     proxy = connected()
 
