@@ -91,9 +91,11 @@ class RawStore:
 
 def _merged(of_every_node: State, own: State) -> State:
     types = of_every_node.resources.keys() | own.resources.keys()
+    # A version that was chosen for what every node has is none of what this one has besides.
+    versions = {url: version for url, version in of_every_node.versions.items() if not own.of(url)}
     return State(
         {type_url: {**of_every_node.of(type_url), **own.of(type_url)} for type_url in sorted(types)},
-        {**of_every_node.versions, **own.versions},
+        {**versions, **own.versions},
     )
 
 

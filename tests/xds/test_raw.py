@@ -18,6 +18,7 @@ from mesh.api.proa.v1 import raw_xds_pb2, raw_xds_pb2_grpc
 from mesh.errors import UsageError
 from mesh.model.topology import Address
 from mesh.model.workload import Locality
+from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.xds.raw import RawStore
 from tests.mesh.running import PROA, ROOT
@@ -49,6 +50,18 @@ async def test_what_is_set_for_every_node_is_told_to_each_and_a_nodes_own_goes_b
         await raw.remove(CLUSTER, "a", node_id="special")
         await special.has_heard(2)
         assert special.held == {"a": "of all", "b": "of all"}
+
+
+def test_a_version_that_was_chosen_for_every_node_is_none_of_what_a_node_has_besides() -> None:
+    store = RawStore()
+    store.set("*", [Resource("a", CLUSTER, b"", "1")], {CLUSTER: "mine"})
+    store.set("special", [Resource("b", CLUSTER, b"", "1"), Resource("l", LISTENER, b"", "1")])
+
+    assert store.state("other", Locality()).versions == {CLUSTER: "mine"}
+    assert store.state("special", Locality()).versions == {}
+
+    store.remove("special", CLUSTER, ["b"])
+    assert store.state("special", Locality()).versions == {CLUSTER: "mine"}
 
 
 @both_variants
