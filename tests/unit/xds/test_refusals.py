@@ -143,3 +143,26 @@ def test_the_version_that_was_refused_is_said_as_long_as_nothing_else_is_refused
 
     [status] = proxy.stream.types(proxy.state)
     assert (status.nacked, status.acked, status.error) == (response.version, "", "no")
+
+
+@pytest.mark.parametrize("names", [pytest.param((), id="wildcard"), pytest.param(("a",), id="by name")])
+def test_what_was_removed_has_no_last_good_version(names: tuple[str, ...]) -> None:
+    proxy = Proxy({CLUSTER: {"a": "good"}})
+    proxy.ack_all(proxy.ask(CLUSTER, *names))
+    proxy.ack_all(proxy.change(CLUSTER, {}))
+
+    proxy.answer_all(proxy.change(CLUSTER, {"a": "bad"}), bad=["bad"])
+
+    assert refused(proxy, CLUSTER) == {"a": ("bad", "")}
+
+
+def test_what_was_dropped_before_it_was_accepted_has_no_last_good_version() -> None:
+    proxy = Proxy({ROUTE: {"a": "good"}})
+    [response] = proxy.ask(ROUTE, "a")
+    proxy.ask(ROUTE, drop=["a"])
+    proxy.ack(response)
+    proxy.contents[ROUTE] = {"a": "bad"}
+
+    proxy.answer_all(proxy.ask(ROUTE, "a"), bad=["bad"])
+
+    assert refused(proxy, ROUTE) == {"a": ("bad", "")}
