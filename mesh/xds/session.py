@@ -73,12 +73,15 @@ class Session(Generic[R]):
         """Until it is cancelled."""
         while True:
             await self._until_due()
-            while response := self._next():
+            response = self._next()
+            if response is None:
+                self._report()
+            while response:
                 self._bytes_sent += sum(len(resource.value) for resource in response.resources)
                 self._resources_sent += len(response.resources)
                 self._report()
                 await send(self._variant.encode(response, self._identifier))
-            self._report()
+                response = self._next()
 
     async def _until_due(self) -> None:
         deadline = self._stream.next_deadline()

@@ -133,11 +133,15 @@ class Stages:
             if delta := subscription.updates(state.of(subscription.type_url)):
                 return self._send(subscription, delta, state)
         is_gated = any(self._gate())
-        unaccepted = frozenset[Reference]() if is_gated else self._unaccepted(state)
         for subscription in self._ready(*TRAFFIC):
             resources = state.of(subscription.type_url)
-            held = _held(resources, unaccepted)
-            if delta := subscription.answers(resources) if is_gated else subscription.updates(resources, held):
+            if is_gated:
+                delta = subscription.answers(resources)
+            else:
+                changed = subscription.changed(resources)
+                held = _held(changed, resources, self._unaccepted(state)) if changed else {}
+                delta = subscription.updates(resources, held)
+            if delta:
                 return self._send(subscription, delta, state)
         return None
 
@@ -200,12 +204,13 @@ class Stages:
         yield from ((wait.type_url, wait.name) for wait in self._waiting_traffic(state))
 
     def _waiting_traffic(self, state: State) -> Iterator[Wait]:
-        gate = tuple(self._gate())
-        unaccepted = self._unaccepted(state)
         for subscription in self._each(*TRAFFIC):
             resources = state.of(subscription.type_url)
-            held = _held(resources, unaccepted)
-            for name in sorted(subscription.changed(resources)):
+            if not (changed := subscription.changed(resources)):
+                continue
+            gate = tuple(self._gate())
+            held = _held(changed, resources, self._unaccepted(state))
+            for name in sorted(changed):
                 if needs := gate or held.get(name):
                     yield Wait(subscription.type_url, name, needs)
 
@@ -230,11 +235,11 @@ def _references(subscription: Subscription) -> Iterator[Reference]:
     return ((subscription.type_url, name) for name in subscription.awaited())
 
 
-def _held(resources: Mapping[str, Resource], unaccepted: frozenset[Reference]) -> dict[str, tuple[Reference, ...]]:
-    """Those of `resources` that need what is not accepted, and what that is."""
-    if not unaccepted:
-        return {}
-    lacking = {name: tuple(need for need in one.needs if need in unaccepted) for name, one in resources.items()}
+def _held(
+    changed: Iterable[str], resources: Mapping[str, Resource], unaccepted: frozenset[Reference]
+) -> dict[str, tuple[Reference, ...]]:
+    """Those of the `changed` that need what is not accepted, and what that is."""
+    lacking = {name: tuple(need for need in resources[name].needs if need in unaccepted) for name in changed}
     return {name: needs for name, needs in lacking.items() if needs}
 
 

@@ -261,7 +261,12 @@ class Subscription:
 
     def _due(self, resources: Mapping[str, Resource]) -> list[str]:
         names = self.told.keys() | resources.keys() if self.wildcard else self.told.keys()
-        return [name for name in names if self._is_due(self.told.get(name), resources.get(name))]
+        told = self.told
+        # Most are the very objects that were sent, which is quick to see.
+        differ = (
+            (name, told.get(name), resources.get(name)) for name in names if told.get(name) is not resources.get(name)
+        )
+        return [name for name, was, now in differ if self._is_due(was, now)]
 
     def _is_due(self, told: Resource | Told | None, resource: Resource | None) -> bool:
         if told is Told.OWED or resource is None:
