@@ -48,11 +48,16 @@ async def run(xds: Address, api: Address, ready: Callable[[Address, Address], No
 
 
 @asynccontextmanager
-async def serving(store: RawStore, xds: Address, api: Address) -> AsyncIterator[tuple[Address, Address]]:
-    """Both servers, for as long as the block runs, at the addresses that it gets; port 0 becomes a free one."""
+async def serving(
+    store: RawStore, xds: Address, api: Address, board: StatusBoard | None = None
+) -> AsyncIterator[tuple[Address, Address]]:
+    """Both servers, for as long as the block runs, at the addresses that it gets; port 0 becomes a free one.
+
+    Who is connected, and how far, is on the `board`.
+    """
     for address in (xds, api):
         _check_loopback(address)
-    discovery = discovery_server(DiscoveryService(store, StatusBoard(_now), admit_anyone))
+    discovery = discovery_server(DiscoveryService(store, board or StatusBoard(_now), admit_anyone))
     control = await _control(store)
     bound = tuple(
         Address(address.host, listen(server, address, None)) for server, address in ((discovery, xds), (control, api))

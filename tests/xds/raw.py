@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from mesh.api.proa.v1 import raw_xds_pb2, raw_xds_pb2_grpc
 from mesh.controlplane.debug import serving
 from mesh.model.topology import Address
+from mesh.registry.status import StatusBoard
 from mesh.xds.raw import EVERY_NODE, RawStore
 
 ANYWHERE = Address("127.0.0.1", 0)
@@ -21,6 +23,7 @@ class Raw:
     """`xds` leads to where clients ask, `api` to where it is set what they are told."""
 
     store: RawStore
+    board: StatusBoard
     xds: grpc.aio.Channel
     api: grpc.aio.Channel
     xds_address: Address
@@ -62,10 +65,10 @@ def a_resource(type_url: str, name: str, version: str) -> raw_xds_pb2.RawResourc
 
 @asynccontextmanager
 async def a_raw_server() -> AsyncIterator[Raw]:
-    store = RawStore()
+    store, board = RawStore(), StatusBoard(lambda: datetime.now(UTC))
     async with (
-        serving(store, ANYWHERE, ANYWHERE) as (xds, api),
+        serving(store, ANYWHERE, ANYWHERE, board) as (xds, api),
         grpc.aio.insecure_channel(str(xds)) as xds_channel,
         grpc.aio.insecure_channel(str(api)) as api_channel,
     ):
-        yield Raw(store, xds_channel, api_channel, xds)
+        yield Raw(store, board, xds_channel, api_channel, xds)

@@ -111,7 +111,7 @@ class Client:
         """From now on it wants exactly these; without any name: at first all, later nothing."""
         before, self._names = self._names, names
         self._has_named |= bool(names)
-        if not self._wants_all():
+        if not self.wants_all():
             self.held = {name: version for name, version in self.held.items() if name in names}
         if self.is_delta:
             await self._send_delta(
@@ -147,7 +147,7 @@ class Client:
         async with asyncio.timeout(WITHIN), self._heard:
             await self._heard.wait_for(lambda: len(self.responses) >= responses)
 
-    def _wants_all(self) -> bool:
+    def wants_all(self) -> bool:
         return "*" in self._names or not self._has_named
 
     def _accept(self, response: Any) -> None:

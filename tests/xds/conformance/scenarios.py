@@ -3,11 +3,12 @@
 One table for the four variants. `*` and the legacy wildcard exist for clusters and listeners only.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.xds.conformance.client import FULL_SET, Client
+from tests.xds.conformance.client import FULL_SET, WITHIN, Client
 from tests.xds.raw import Raw
 
 
@@ -26,6 +27,16 @@ class Scene:
         await self.client.has_heard(self.responses)
         if responses:
             assert self.client.held == held
+
+    async def is_followed(self, *names: str) -> None:
+        """Returns when the server knows that the client follows exactly these."""
+        async with asyncio.timeout(WITHIN):
+            while self._followed() != {*names}:  # noqa: ASYNC110 # what a stream follows notifies nobody
+                await asyncio.sleep(0.001)
+
+    def _followed(self) -> set[str]:
+        followed = self.raw.board.resources(self.node_id) or ()
+        return {one.name for one in followed if one.type_url == self.client.type_url}
 
     @property
     def is_full_set(self) -> bool:
@@ -64,6 +75,9 @@ class Ask:
 
     async def play(self, scene: Scene) -> None:
         await scene.client.ask(*self._names)
+        if not scene.client.wants_all():
+            # That something is dropped is not answered, and a change on the other channel would overtake it.
+            await scene.is_followed(*self._names)
 
 
 class Refuse:
