@@ -59,6 +59,7 @@ class Stages:
         self._subscriptions: dict[str, Subscription] = {}
         self._unsettled_clusters: set[str] = set()
         self._now = timedelta()
+        self._traffic_waits_since: timedelta | None = None
         self._sends_ttl = False
 
     def next_response(self, state: State, now: timedelta) -> Response | None:
@@ -66,13 +67,14 @@ class Stages:
         self._now = now
         for type_url, subscription in self._subscriptions.items():
             subscription.note_absent(state.of(type_url))
+        self._note_waiting_traffic(state)
         return self._next_update(state) or self._next_removal(state) or self._next_heartbeat()
 
     def next_deadline(self) -> timedelta | None:
         """When to ask for the next response although nothing has happened."""
         gating = (one for one in self._each(*FOUNDATION, *self._others()) if one.awaited())
         beating = (one for one in self._ready(*self._subscriptions) if self._sends_ttl)
-        deadlines = chain((one.sent_at + SILENCE for one in gating), (one.next_heartbeat() for one in beating))
+        deadlines = chain(map(self._patience_with, gating), (one.next_heartbeat() for one in beating))
         return min((deadline for deadline in deadlines if deadline and deadline > self._now), default=None)
 
     def is_quiet(self, state: State) -> bool:
@@ -184,8 +186,19 @@ class Stages:
     def _gate(self) -> Iterator[Reference]:
         """What all traffic waits for: the foundation that is on its way, for as long as an answer may be expected."""
         for subscription in self._each(*FOUNDATION, *self._others()):
-            if self._now < subscription.sent_at + SILENCE:
+            if self._now < self._patience_with(subscription):
                 yield from _references(subscription)
+
+    def _patience_with(self, subscription: Subscription) -> timedelta:
+        """Until when all traffic waits for what is on its way, also if one change of it follows the other."""
+        since = self._traffic_waits_since
+        return (subscription.sent_at if since is None else min(subscription.sent_at, since)) + SILENCE
+
+    def _note_waiting_traffic(self, state: State) -> None:
+        if not any(one.changed(state.of(one.type_url)) for one in self._each(*TRAFFIC)):
+            self._traffic_waits_since = None
+        elif self._traffic_waits_since is None:
+            self._traffic_waits_since = self._now
 
     def _unaccepted(self, state: State) -> frozenset[Reference]:
         """The foundation that the client should have and has not accepted. A cluster is one with its endpoints."""

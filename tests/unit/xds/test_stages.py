@@ -52,6 +52,21 @@ def test_a_silent_stage_holds_back_only_what_needs_it_and_removals(client: type[
 
 
 @VARIANTS
+def test_traffic_does_not_wait_for_ever_for_a_foundation_that_goes_on_changing(client: type[Client]) -> None:
+    """Each answer finds the next change waiting, so something of the foundation is always on its way."""
+    proxy, [clusters] = moving(client)
+    sent_of_y = []
+    for second in range(1, 30):
+        responses = proxy.wait(1)
+        proxy.contents |= {CLUSTER: {**proxy.contents[CLUSTER], "busy": str(second)}}
+        responses += proxy.ack(clusters)
+        [clusters] = [one for one in responses if one.type_url == CLUSTER]
+        sent_of_y += [second for one in responses if one.type_url == ROUTE and "y" in sent(one)]
+
+    assert sent_of_y == [20]
+
+
+@VARIANTS
 def test_a_refused_stage_holds_back_only_what_needs_it_and_removals(client: type[Client]) -> None:
     proxy, [clusters] = moving(client)
 
