@@ -88,7 +88,8 @@ async def test_who_asks_for_somebody_elses_configuration_is_refused_and_counted(
         call = channel.stream_stream(f"/{AGGREGATED.name}/{AGGREGATED.delta}")()
         request = DeltaDiscoveryRequest(node=base_pb2.Node(id=ORDERS), type_url=CLUSTER)
         await call.write(request.SerializeToString())
-        assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+        async with asyncio.timeout(10):
+            assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
 
     shown = await asyncio.to_thread(mesh.proa, "proxy-status")
     assert "1 stream refused (identity), the last " in shown.stdout
