@@ -14,7 +14,7 @@ from mesh.agent.envoy import find
 from mesh.model.names import Identity
 from tests.xds.control_plane import NODE, ORDERS, ControlPlane
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 PAUSE = 0.02
 
 DELTA, SOTW = "DELTA_GRPC", "GRPC"
