@@ -8,7 +8,6 @@ from google.protobuf.struct_pb2 import Struct
 from mesh.api.envoy.config.bootstrap.v3 import bootstrap_pb2
 from mesh.api.envoy.config.cluster.v3 import cluster_pb2
 from mesh.api.envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, protocol_pb2
-from mesh.api.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from mesh.api.envoy.config.metrics.v3 import stats_pb2
 from mesh.api.envoy.config.overload.v3 import overload_pb2
 from mesh.api.envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
@@ -25,7 +24,8 @@ from mesh.model.names import (
 )
 from mesh.model.shape import Instance
 from mesh.model.topology import Address
-from mesh.translate.address import pipe, socket_address
+from mesh.translate.address import pipe
+from mesh.translate.endpoint import fixed_assignment
 from mesh.translate.protocol import HTTP_PROTOCOL_OPTIONS
 from mesh.translate.source import ADS, ADS_AT_START
 from mesh.translate.tls import upstream_tls
@@ -127,18 +127,7 @@ def control_plane(name: str, instance: Instance, address: Address) -> cluster_pb
         name=name,
         type=cluster_pb2.Cluster.STATIC,
         connect_timeout=duration(timedelta(seconds=5)),
-        load_assignment=endpoint_pb2.ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[
-                endpoint_components_pb2.LocalityLbEndpoints(
-                    lb_endpoints=[
-                        endpoint_components_pb2.LbEndpoint(
-                            endpoint=endpoint_components_pb2.Endpoint(address=socket_address(address))
-                        )
-                    ]
-                )
-            ],
-        ),
+        load_assignment=fixed_assignment(name, address),
         typed_extension_protocol_options={
             HTTP_PROTOCOL_OPTIONS: typed_config(
                 options(explicit_http_config=options.ExplicitHttpConfig(http2_protocol_options=http2))

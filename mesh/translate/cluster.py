@@ -4,12 +4,11 @@ from datetime import timedelta
 from typing import Final
 
 from mesh.api.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
-from mesh.api.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from mesh.api.envoy.type.v3 import percent_pb2
 from mesh.model.names import Target, app_cluster
 from mesh.model.shape import InstancePort
 from mesh.policy.view import Destination
-from mesh.translate.address import socket_address
+from mesh.translate.endpoint import PLAINTEXT, fixed_assignment
 from mesh.translate.protocol import alpn, between_sidecars, to_service
 from mesh.translate.source import ADS
 from mesh.translate.tls import raw_buffer, upstream_tls
@@ -18,9 +17,6 @@ from mesh.translate.wrappers import duration, uint32
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 MOST: Final = 10_000
 """Connections, streams and waiting requests per cluster and proxy. A stream counts as long as it runs."""
-
-PLAINTEXT: Final = "plaintext"
-"""Key of `envoy.transport_socket_match` in the metadata of endpoints that have no sidecar."""
 
 
 def cluster(destination: Destination) -> cluster_pb2.Cluster:
@@ -54,18 +50,7 @@ def own_service(port: InstancePort) -> cluster_pb2.Cluster:
         name=name,
         type=cluster_pb2.Cluster.STATIC,
         connect_timeout=duration(CONNECT_TIMEOUT),
-        load_assignment=endpoint_pb2.ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[
-                endpoint_components_pb2.LocalityLbEndpoints(
-                    lb_endpoints=[
-                        endpoint_components_pb2.LbEndpoint(
-                            endpoint=endpoint_components_pb2.Endpoint(address=socket_address(port.app))
-                        )
-                    ]
-                )
-            ],
-        ),
+        load_assignment=fixed_assignment(name, port.app),
         circuit_breakers=circuit_breakers(),
         typed_extension_protocol_options=to_service(port.protocol),
     )

@@ -8,13 +8,14 @@ from google.protobuf.struct_pb2 import Struct
 from mesh.api.envoy.config.core.v3 import base_pb2, health_check_pb2
 from mesh.api.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from mesh.model.names import Target
-from mesh.model.topology import Endpoint, EndpointHealth
+from mesh.model.topology import Address, Endpoint, EndpointHealth
 from mesh.model.workload import Locality
 from mesh.translate.address import socket_address
-from mesh.translate.cluster import PLAINTEXT
 from mesh.translate.wrappers import uint32
 
 TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
+PLAINTEXT = "plaintext"
+"""Its key in the metadata of endpoints that have no sidecar."""
 
 HEALTH = {
     EndpointHealth.HEALTHY: health_check_pb2.HEALTHY,
@@ -43,6 +44,16 @@ def load_assignment(
             for locality, members in groupby(ordered, key=lambda endpoint: endpoint.locality)
             if (group := list(members))
         ],
+    )
+
+
+def fixed_assignment(cluster: str, address: Address) -> endpoint_pb2.ClusterLoadAssignment:
+    """The one endpoint of a cluster that never changes."""
+    only = endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(address=socket_address(address))
+    )
+    return endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=cluster, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[only])]
     )
 
 
