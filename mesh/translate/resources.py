@@ -31,10 +31,10 @@ class Resources:
 def resources_for(view: ProxyView) -> Resources:
     """What every proxy of this view has: its clusters, routes, and what comes by ECDS and RTDS."""
     return Resources(
-        clusters=tuple(cluster(destination) for destination in view.destinations),
+        clusters=tuple(map(cluster, view.destinations)),
         routes=(
-            outbound_routes(view.destinations),
-            *(upstream_routes(d) for d in view.destinations if d.protocol is not Protocol.TCP),
+            outbound_routes(view.virtual_hosts),
+            *map(upstream_routes, view.virtual_hosts),
             *(inbound_routes(port) for port in view.inbound if port.protocol is not Protocol.TCP),
         ),
         runtimes=(rtds_pb2.Runtime(name=RUNTIME_LAYER),),

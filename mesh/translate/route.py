@@ -10,24 +10,20 @@ from mesh.model.names import OUTBOUND, app_cluster, inbound_name, upstream_route
 from mesh.model.topology import ServicePort
 from mesh.model.workload import Protocol
 from mesh.policy.retry import RetryPolicy
-from mesh.policy.view import Destination
+from mesh.policy.view import VirtualHost
 from mesh.translate.wrappers import duration, typed_config, uint32
 
 _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _RetryPolicy = route_components_pb2.RetryPolicy
 
 
-def outbound_routes(destinations: Iterable[Destination]) -> route_pb2.RouteConfiguration:
-    """Routes by `:authority`: one virtual host per destination, found by hash, and an answer for all other names."""
-    return _configuration(
-        OUTBOUND,
-        *(
-            virtual_host(destination.target.cluster, destination.hosts, to_destination(destination))
-            for destination in destinations
-            if destination.protocol is not Protocol.TCP
-        ),
-        nobody(),
-    )
+def outbound_routes(hosts: Iterable[VirtualHost]) -> route_pb2.RouteConfiguration:
+    """Routes by `:authority`: a virtual host is found by hash, and there is an answer for all other names."""
+    return _configuration(OUTBOUND, *map(virtual_host, hosts), nobody())
+
+
+def virtual_host(host: VirtualHost) -> route_components_pb2.VirtualHost:
+    return _virtual_host(host.target.cluster, host.hosts, _routes(host))
 
 
 def nobody() -> route_components_pb2.VirtualHost:
@@ -38,29 +34,25 @@ def nobody() -> route_components_pb2.VirtualHost:
     return route_components_pb2.VirtualHost(name="nobody", domains=["*"], routes=[route])
 
 
-def upstream_routes(destination: Destination) -> route_pb2.RouteConfiguration:
-    """Routes of the listener of one upstream, whatever `:authority` the caller names."""
-    name = upstream_routes_name(destination.target)
-    return _configuration(name, virtual_host(name, ["*"], to_destination(destination)))
+def upstream_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
+    """Routes of the listeners of one upstream, whatever `:authority` the caller names."""
+    name = upstream_routes_name(host.target)
+    return _configuration(name, _virtual_host(name, ["*"], _routes(host)))
 
 
 def inbound_routes(port: ServicePort) -> route_pb2.RouteConfiguration:
     """Routes of one port of the workload itself. Never retried: the caller's sidecar does that."""
     name = inbound_name(port.number)
-    return _configuration(name, virtual_host(name, ["*"], to_cluster(app_cluster(port.number), port.protocol, None)))
+    everything = _everything(to_cluster(app_cluster(port.number), port.protocol, None))
+    return _configuration(name, _virtual_host(name, ["*"], [everything]))
 
 
-def virtual_host(
-    name: str, domains: Iterable[str], action: route_components_pb2.RouteAction
-) -> route_components_pb2.VirtualHost:
-    everything = route_components_pb2.RouteMatch(prefix="/")
-    return route_components_pb2.VirtualHost(
-        name=name, domains=domains, routes=[route_components_pb2.Route(match=everything, route=action)]
-    )
+def _routes(host: VirtualHost) -> Iterable[route_components_pb2.Route]:
+    return (_everything(to_cluster(to.target.cluster, host.protocol, to.retry)) for to in host.routes)
 
 
-def to_destination(destination: Destination) -> route_components_pb2.RouteAction:
-    return to_cluster(destination.target.cluster, destination.protocol, destination.retry)
+def _everything(action: route_components_pb2.RouteAction) -> route_components_pb2.Route:
+    return route_components_pb2.Route(match=route_components_pb2.RouteMatch(prefix="/"), route=action)
 
 
 def to_cluster(cluster: str, protocol: Protocol, retry: RetryPolicy | None) -> route_components_pb2.RouteAction:
@@ -95,6 +87,12 @@ def retry_policy(retry: RetryPolicy | None) -> _RetryPolicy | None:
         ],
         host_selection_retry_max_attempts=3,
     )
+
+
+def _virtual_host(
+    name: str, domains: Iterable[str], routes: Iterable[route_components_pb2.Route]
+) -> route_components_pb2.VirtualHost:
+    return route_components_pb2.VirtualHost(name=name, domains=domains, routes=routes)
 
 
 def _configuration(name: str, *hosts: route_components_pb2.VirtualHost) -> route_pb2.RouteConfiguration:

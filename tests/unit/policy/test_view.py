@@ -4,7 +4,7 @@ from mesh.model.documents import Documents
 from mesh.model.names import Target
 from mesh.model.shape import shape_of
 from mesh.model.topology import topology_of
-from mesh.policy.view import view_for
+from mesh.policy.view import Route, Views, view_for
 from tests.builders import a_policy, a_view, a_workload, documents, workload
 
 SHOP = (
@@ -33,7 +33,7 @@ def test_without_declared_upstreams_the_own_namespace_is_in_scope() -> None:
 
 
 def test_only_the_first_port_is_called_without_a_port() -> None:
-    first, second = a_view(documents(*SHOP), "orders").destinations[:2]
+    first, second = a_view(documents(*SHOP), "orders").virtual_hosts[:2]
 
     assert {"orders", "orders:1", "orders.shop.svc.cluster.local", "orders.shop:1"} <= set(first.hosts)
     assert {"orders:2", "orders.shop.svc:2"} <= set(second.hosts)
@@ -47,6 +47,22 @@ def test_whoever_answers_is_known_by_the_declared_accounts() -> None:
     assert first.identities == ("spiffe://proa.local/ns/shop/sa/clerk", "spiffe://proa.local/ns/shop/sa/orders")
 
 
+def test_a_policy_of_a_service_is_in_the_routes_to_it_alone() -> None:
+    never = a_policy("p", "{targetRefs: [{kind: Service, name: orders}], retry: {disabled: true}}")
+    before, after = a_view(documents(*SHOP), "web"), a_view(documents(*SHOP, never), "web")
+
+    assert after.destinations == before.destinations
+    assert after.virtual_hosts[0] == before.virtual_hosts[0]
+    assert after.virtual_hosts[1].routes == (Route(Target("shop", "orders", 2), retry=None),)
+
+
+def test_nobody_dials_a_tcp_port_by_name() -> None:
+    view = a_view(documents(a_workload("db", "ports: [{port: 5432, appProtocol: tcp}]")), "db")
+
+    assert [destination.target for destination in view.destinations] == [Target("shop", "db", 5432)]
+    assert view.virtual_hosts == ()
+
+
 def test_a_view_changes_only_with_what_it_depends_on() -> None:
     mesh = documents(*SHOP)
     other_service = a_policy("p", "{targetRefs: [{kind: Service, name: web}], retry: {disabled: true}}")
@@ -56,6 +72,18 @@ def test_a_view_changes_only_with_what_it_depends_on() -> None:
     assert a_view(documents(*SHOP, other_service), "web") == a_view(mesh, "web")
     assert a_view(documents(*SHOP, own_upstream), "web") != a_view(mesh, "web")
     assert hash(a_view(mesh, "web")) == hash(a_view(documents(*SHOP), "web"))
+
+
+def test_what_views_have_in_common_is_one_object() -> None:
+    mesh = documents(*SHOP, a_workload("desk", "upstreams: [{service: orders.shop, port: 2}]", namespace="office"))
+    views = Views(topology_of(mesh), mesh)
+    web, orders, desk = (
+        views.of(shape_of(workload(mesh, name), topology_of(mesh))) for name in ("web", "orders", "desk")
+    )
+
+    assert web.destinations[1] is orders.destinations[1] is desk.destinations[0]
+    assert web.virtual_hosts[1] is orders.virtual_hosts[1]
+    assert desk.virtual_hosts[0].hosts == tuple(name for name in web.virtual_hosts[1].hosts if name != "orders:2")
 
 
 def test_a_service_or_port_that_has_gone_is_left_out() -> None:
