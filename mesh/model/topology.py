@@ -1,11 +1,14 @@
 """What is there: services with their ports, versions and identities, and the endpoints that are alive."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, Target
+from mesh.model.schema import Method, Schema, union
 from mesh.model.workload import NOWHERE, Locality, Port, Protocol
 
 
@@ -69,9 +72,18 @@ class Service:
         return tuple(sorted({who for v, who in self.identities if version in ("", v)}))
 
 
+Schemas = Mapping[tuple[str, str, str], Schema]
+"""By namespace, service and version."""
+
+NO_SCHEMAS: Final[Schemas] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
+    """`schemas` holds what is known of each version of a service, and by version "" of all of them together."""
+
     services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
+    schemas: Schemas = field(default_factory=dict)
 
     def service(self, namespace: str, name: str) -> Service | None:
         return self.services.get((namespace, name))
@@ -82,9 +94,26 @@ class Topology:
         found = service.port(port) if service else None
         return Target(namespace, name, found.number) if found else None
 
+    def schema(self, namespace: str, name: str, version: str = "") -> Schema | None:
+        """The methods of one version, or with an empty `version` of any; None when none of them is known."""
+        return self.schemas.get((namespace, name, version))
 
-def topology_of(documents: Documents) -> Topology:
-    """The services that the workloads imply. Of two workloads that disagree on a port, the first by name counts."""
+    def versions_with(self, namespace: str, name: str, method: Method) -> tuple[str, ...]:
+        """The versions of the service that are known to have a method of this name, sorted."""
+        return tuple(
+            sorted(
+                version
+                for (space, service, version), schema in self.schemas.items()
+                if version and (space, service) == (namespace, name) and schema.method(method.service, method.name)
+            )
+        )
+
+
+def topology_of(documents: Documents, schemas: Schemas = NO_SCHEMAS) -> Topology:
+    """The services that the workloads imply, with what is known of their versions.
+
+    Of two workloads that disagree on a port, the first by name counts.
+    """
     services: dict[tuple[str, str], Service] = {}
     for workload in documents.workloads:
         key = (workload.namespace, workload.service)
@@ -95,7 +124,17 @@ def topology_of(documents: Documents) -> Topology:
             ports=_merged(known.ports, workload.ports),
             identities=tuple(sorted({*known.identities, (workload.version, who)})),
         )
-    return Topology(services)
+    return Topology(services, {key: found for service in services.values() for key, found in _known(service, schemas)})
+
+
+def _known(service: Service, schemas: Schemas) -> Iterator[tuple[tuple[str, str, str], Schema]]:
+    of_version = {v: schemas.get((service.namespace, service.name, v)) for v, _ in service.identities}
+    if known := {version: schema for version, schema in of_version.items() if schema}:
+        for version, schema in known.items():
+            yield (service.namespace, service.name, version), schema
+        together = union(known[version] for version in sorted(known))
+        complete = together.complete and len(known) == len(of_version)
+        yield (service.namespace, service.name, ""), replace(together, complete=complete)
 
 
 def _merged(known: tuple[ServicePort, ...], ports: tuple[Port, ...]) -> tuple[ServicePort, ...]:

@@ -5,6 +5,15 @@ from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """`request` is for unary calls only; streams have the other two."""
+
+    request: timedelta | None = None
+    stream_idle: timedelta | None = None
+    max_stream_duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """`disabled` switches retries off. `triggers` are Envoy's retry conditions."""
 
