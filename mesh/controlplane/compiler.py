@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -68,13 +68,21 @@ class Compiler:
 
     Equal views are translated once, and what has not changed is not made again. Whatever goes wrong with one instance
     or one target leaves that one with what it had before; it is logged, and found in `problems` by node id or cluster.
+    Each pass runs within a `timed()`.
     """
 
-    def __init__(self, registry: Registry, cache: Cache, board: StatusBoard) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        cache: Cache,
+        board: StatusBoard,
+        timed: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self.problems: Mapping[str, str] = {}
         self._registry = registry
         self._cache = cache
         self._board = board
+        self._timed = timed
         self._shared = Memo(_shared_part)
         self._assignments = Memo(_Seen.assignment)
         self._published: dict[Locality, dict[str, Resource]] = {}
@@ -101,9 +109,10 @@ class Compiler:
         """Publishes what should be as of now."""
         number = self._registry.changed.number
         problems: dict[str, str] = {}
-        self._forget_instances()
-        self._publish_endpoints(problems)
-        self._publish_snapshots(problems)
+        with self._timed():
+            self._forget_instances()
+            self._publish_endpoints(problems)
+            self._publish_snapshots(problems)
         self.problems = problems
         self._compiled = number
         self._passes.notify()

@@ -1,6 +1,7 @@
 """One notification for any number of readers."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class Changes:
@@ -13,6 +14,7 @@ class Changes:
     def __init__(self) -> None:
         self._number = 0
         self._next = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def number(self) -> int:
@@ -23,6 +25,12 @@ class Changes:
         self._number += 1
         self._next.set()
         self._next = asyncio.Event()
+        for listener in self._listeners:
+            listener()
+
+    def also(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` at each change from now on, in the middle of it: it must not block, nor look at anything."""
+        self._listeners.append(listener)
 
     async def after(self, seen: int) -> int:
         """The present number, as soon as it is higher than `seen`."""

@@ -55,6 +55,8 @@ class Registry:
         term: timedelta = TERM,
     ) -> None:
         self.changed = Changes()
+        self.ended = 0
+        """How many leases have ended since this process began."""
         self.term = term
         self._store = store
         self._now = now
@@ -224,6 +226,7 @@ class Registry:
                 await self._store.delete_leases(gone)
                 for instance in gone:
                     del self._leases[instance], self._ends[instance]
+                self.ended += len(gone)
                 self.changed.notify()
             return gone
 

@@ -43,3 +43,13 @@ async def test_a_reader_that_has_seen_everything_waits():
     changes.notify()
 
     assert await reader == 2
+
+
+def test_a_listener_hears_each_change_at_once():
+    changes, heard = Changes(), []
+    changes.also(lambda: heard.append(changes.number))
+
+    changes.notify()
+    changes.notify()
+
+    assert heard == [1, 2]
