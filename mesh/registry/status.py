@@ -1,15 +1,20 @@
 """What every proxy has been told and how it answered: written by xDS streams, read by the status service and drains."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import chain, groupby
+from typing import Final
 
 from mesh.registry.changes import Changes
+
+OTHER_TYPES: Final = "other"
+"""What all types are counted under that are none of the mesh."""
 
 
 class ProxyState(StrEnum):
@@ -140,11 +145,29 @@ class RefusedStreams:
     at: datetime
 
 
+@dataclass(slots=True)
+class Tally:
+    """Messages about one resource type since the start of the process; `bytes` are those of the responses."""
+
+    responses: int = 0
+    bytes: int = 0
+    acks: int = 0
+    nacks: int = 0
+
+    def sent(self, size: int) -> None:
+        self.responses += 1
+        self.bytes += size
+
+
 @dataclass(slots=True, eq=False)
 class StreamStatus:
-    """One open stream, and where it reports. `look` lists what its proxy follows, when somebody asks."""
+    """One open stream, and where it reports. `look` lists what its proxy follows, when somebody asks.
+
+    `tally` is what messages about a type are counted in, on all streams.
+    """
 
     began: datetime
+    tally: Callable[[str], Tally]
     _changed: Callable[[], None]
     look: Callable[[], Iterable[ResourceStatus]] = tuple
     last_report: StreamReport = StreamReport()
@@ -221,6 +244,7 @@ class StatusBoard:
         self._now = now
         self._proxies: dict[str, _Proxy] = {}
         self._refused_streams: dict[str, RefusedStreams] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     def proxies(self) -> tuple[ProxyStatus, ...]:
         """All of them, sorted by node id."""
@@ -262,7 +286,7 @@ class StatusBoard:
         self.expect(node_id, identity)
         proxy = self._proxies[node_id]
         proxy.status = replace(proxy.status, envoy_version=envoy_version)
-        stream = StreamStatus(self._now(), partial(self._refresh, proxy))
+        stream = StreamStatus(self._now(), self._tallies.__getitem__, partial(self._refresh, proxy))
         proxy.streams.append(stream)
         self._refresh(proxy)
         try:
@@ -281,6 +305,19 @@ class StatusBoard:
     def refused_streams(self) -> tuple[RefusedStreams, ...]:
         """All of them, sorted by reason."""
         return tuple(refused for _, refused in sorted(self._refused_streams.items()))
+
+    def totals(self) -> Mapping[str, Tally]:
+        """By type URL, or `OTHER_TYPES`: what was said on all streams, also on those that have ended."""
+        return {type_url: replace(tally) for type_url, tally in sorted(self._tallies.items())}
+
+    @property
+    def connected_streams(self) -> int:
+        return sum(len(proxy.streams) for proxy in self._proxies.values())
+
+    @property
+    def queued(self) -> int:
+        """How many streams have yet to answer for something."""
+        return sum(stream.lags() for proxy in self._proxies.values() for stream in proxy.streams)
 
     def lagging(self) -> tuple[str, ...]:
         """Node ids of the connected proxies that have yet to answer for something that was published."""

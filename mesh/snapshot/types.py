@@ -18,3 +18,5 @@ LISTENER: Final = type_url(listener_pb2.Listener)
 ROUTE: Final = type_url(route_pb2.RouteConfiguration)
 RUNTIME: Final = type_url(rtds_pb2.Runtime)
 EXTENSION: Final = type_url(extension_pb2.TypedExtensionConfig)
+
+TYPES: Final = frozenset({CLUSTER, ENDPOINT, SECRET, LISTENER, ROUTE, RUNTIME, EXTENSION})

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.snapshot.resource import Resource
-from mesh.xds.messages import Refusal
+from mesh.xds.messages import Answer
 from mesh.xds.stages import MAX_ERROR, Stages
 from mesh.xds.subscription import Form, Subscription
 
@@ -14,7 +14,7 @@ class DeltaStream(Stages):
 
     ttl_features = frozenset({"xds.config.supports-resource-ttl"})
 
-    def receive(self, request: DeltaDiscoveryRequest, now: timedelta) -> Refusal | None:
+    def receive(self, request: DeltaDiscoveryRequest, now: timedelta) -> Answer | None:
         self._now = now
         self._take_node(request.node)
         type_url = self._type_url(request.type_url)
@@ -23,10 +23,10 @@ class DeltaStream(Stages):
             self._open(type_url, request)
             return None
         error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
-        refusal = subscription.acknowledge(request.response_nonce, error)
+        answer = subscription.acknowledge(request.response_nonce, error)
         _change(subscription, request)
         self._check_limits()
-        return refusal
+        return answer
 
     def _open(self, type_url: str, request: DeltaDiscoveryRequest) -> None:
         """The first request of a type: one without any name asks for everything, if the type allows that.

@@ -31,6 +31,13 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """An ACK."""
+
+    type_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A NACK: the resources that may have been the cause, and why, in the words of the client.
 
@@ -41,3 +48,7 @@ class Refusal:
     resources: tuple[Resource, ...]
     error: str
     good: Mapping[str, str] = field(default_factory=dict)
+
+
+Answer = Acceptance | Refusal
+"""What a request says of the response in flight."""

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Generic
 
 from mesh.errors import ProtocolError
-from mesh.registry.status import StreamReport, StreamStatus, TypeStatus
-from mesh.xds.messages import Refusal, Response
+from mesh.registry.status import OTHER_TYPES, StreamReport, StreamStatus, TypeStatus
+from mesh.snapshot.types import TYPES
+from mesh.xds.messages import Answer, Refusal, Response
 from mesh.xds.peer import Peer
 from mesh.xds.source import Source, State
 from mesh.xds.stream import R, Stream
@@ -58,10 +59,8 @@ class Session(Generic[R]):
         """Raises ProtocolError or LimitError for what the peer may not ask."""
         if request.node.id not in ("", self._peer.node_id):
             raise ProtocolError(self._peer.node_id, "the node id changed on an open stream", "Open a stream per node")
-        if refusal := self._stream.receive(request, _now()):
-            words = _words(refusal)
-            log.warning("nack node=%s type=%s error=%s", self._peer.node_id, refusal.type_url, words)
-            self._status.refused(words)
+        if answer := self._stream.receive(request, _now()):
+            self._note(answer)
         self.wake()
 
     async def read(self, messages: AsyncIterator[bytes]) -> None:
@@ -80,8 +79,20 @@ class Session(Generic[R]):
                 self._bytes_sent += sum(len(resource.value) for resource in response.resources)
                 self._resources_sent += len(response.resources)
                 self._report()
-                await send(self._variant.encode(response, self._identifier))
+                message = self._variant.encode(response, self._identifier)
+                self._status.tally(_label(response.type_url)).sent(len(message))
+                await send(message)
                 response = self._next()
+
+    def _note(self, answer: Answer) -> None:
+        tally = self._status.tally(_label(answer.type_url))
+        if isinstance(answer, Refusal):
+            words = _words(answer)
+            log.warning("nack node=%s type=%s error=%s", self._peer.node_id, answer.type_url, words)
+            self._status.refused(words)
+            tally.nacks += 1
+        else:
+            tally.acks += 1
 
     async def _until_due(self) -> None:
         deadline = self._stream.next_deadline()
@@ -128,6 +139,11 @@ class Session(Generic[R]):
 
 def _now() -> timedelta:
     return timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def _label(type_url: str) -> str:
+    """Peers may ask for any type, and what is counted by type must not grow with them."""
+    return type_url if type_url in TYPES else OTHER_TYPES
 
 
 def _words(refusal: Refusal) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
-from mesh.xds.messages import Refusal, Response
+from mesh.xds.messages import Answer, Response
 from mesh.xds.source import State
 from mesh.xds.stages import MAX_ERROR, Stages
 from mesh.xds.subscription import WILDCARD, WILDCARD_TYPES, Form, Subscription, version_of
@@ -28,7 +28,7 @@ class SotwStream(Stages):
         self._legacy: set[str] = set()
         self._brought: dict[str, str] = {}
 
-    def receive(self, request: DiscoveryRequest, now: timedelta) -> Refusal | None:
+    def receive(self, request: DiscoveryRequest, now: timedelta) -> Answer | None:
         self._now = now
         self._take_node(request.node)
         type_url = self._type_url(request.type_url)
@@ -39,9 +39,9 @@ class SotwStream(Stages):
         if self._is_stale(type_url, request.response_nonce):
             return None
         error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
-        refusal = subscription.acknowledge(request.response_nonce, error)
+        answer = subscription.acknowledge(request.response_nonce, error)
         self._follow(subscription, request.resource_names)
-        return refusal
+        return answer
 
     def next_response(self, state: State, now: timedelta) -> Response | None:
         self._recognise(state)

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.registry.status import ResourceStatus, TypeStatus, Wait
-from mesh.xds.messages import Refusal, Response
+from mesh.xds.messages import Answer, Response
 from mesh.xds.source import State
 
 R = TypeVar("R", bound=DeltaDiscoveryRequest | DiscoveryRequest)
@@ -16,8 +16,8 @@ R_contra = TypeVar("R_contra", contravariant=True)
 class Stream(Protocol[R_contra]):
     """`now` is any clock that never goes back."""
 
-    def receive(self, request: R_contra, now: timedelta) -> Refusal | None:
-        """Takes in one request, and returns what it refuses, if it is a NACK.
+    def receive(self, request: R_contra, now: timedelta) -> Answer | None:
+        """Takes in one request, and returns what it answers, if it is an ACK or a NACK.
 
         Raises ProtocolError for one without a type or of another type than the stream is for, LimitError for one that
         asks for too much.

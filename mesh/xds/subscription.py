@@ -12,7 +12,7 @@ from typing import Final
 from mesh.registry.status import Delivery, ResourceStatus
 from mesh.snapshot.resource import Resource, digest
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER
-from mesh.xds.messages import Delta, Refusal, Response
+from mesh.xds.messages import Acceptance, Answer, Delta, Refusal, Response
 from mesh.xds.quarantine import Quarantine
 
 WILDCARD: Final = "*"
@@ -115,7 +115,7 @@ class Subscription:
         self.unanswered = self.unanswered and not brought
         self.sent = self.acked = self.version()
 
-    def acknowledge(self, nonce: str, error: str | None) -> Refusal | None:
+    def acknowledge(self, nonce: str, error: str | None) -> Answer | None:
         """An ACK, or with an `error` a NACK, of the response in flight; any other nonce is stale and means nothing.
 
         A client that refuses keeps what it had. What it refused counts as told, so it is not sent again as it is,
@@ -127,7 +127,7 @@ class Subscription:
         if error is None:
             self.acked = response.version
             self.good |= {resource.name: resource for resource in response.resources if resource.name in self.told}
-            return None
+            return Acceptance(self.type_url)
         self.nacked = response.version
         news = tuple(resource for resource in response.resources if not self._is_filler(resource))
         # What was dropped or asked for again meanwhile is no suspect, but may have been the cause.

@@ -10,7 +10,7 @@ from mesh.errors import StartError
 from mesh.identity.credentials import server_credentials
 from mesh.model.names import Identity
 from mesh.model.topology import Address
-from mesh.registry.status import ProxyState
+from mesh.registry.status import OTHER_TYPES, ProxyState, Tally
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE
 from mesh.xds.server import discovery_server, listen
@@ -137,6 +137,27 @@ async def test_the_board_says_how_far_a_proxy_is(control_plane: ControlPlane) ->
         assert proxy is not None
         assert (proxy.state, proxy.last_nack) == (ProxyState.NACKED, "a: no such thing")
         assert (proxy.report.bytes_sent, proxy.report.resources_sent) == (len("good") + len("bad"), 2)
+
+
+async def test_messages_are_counted_by_type_over_all_streams(control_plane: ControlPlane) -> None:
+    control_plane.publish(a_resource(CLUSTER, "a"))
+    size = 0
+    async with control_plane.channel() as channel:
+        for error in ("", "no such thing"):
+            stream = Stream(channel)
+            await stream.ask(CLUSTER, node_id=NODE)
+            response = await stream.receive()
+            await stream.ask(CLUSTER, nonce=response.nonce, error=error)
+            await stream.ask(f"type.googleapis.com/type.{error}", "x")
+            size += len(response.SerializeToString())
+            await stream.receive()
+            await stream.done()
+            await stream.end()
+
+    totals = control_plane.board.totals()
+    assert totals[CLUSTER] == Tally(responses=2, bytes=size, acks=1, nacks=1)
+    assert totals.keys() == {CLUSTER, OTHER_TYPES}
+    assert totals[OTHER_TYPES].responses == 2
 
 
 async def test_a_wait_counts_what_was_published_a_moment_ago(control_plane: ControlPlane) -> None:

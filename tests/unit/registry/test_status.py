@@ -12,6 +12,7 @@ from mesh.registry.status import (
     ResourceStatus,
     StatusBoard,
     StreamReport,
+    Tally,
     TypeStatus,
     Wait,
 )
@@ -259,3 +260,22 @@ def test_who_is_connected_can_be_looked_at(board: StatusBoard) -> None:
         with board.connected("a", "spiffe://a", ""):
             assert board.proxies()[0].streams == 2
             assert board.resources("a") == (ResourceStatus("type", "name", Delivery.SENT, "v1"),)
+
+
+def test_messages_are_counted_by_type_also_of_streams_that_have_ended(board: StatusBoard) -> None:
+    for _ in range(2):
+        with board.connected("a", "spiffe://a", "") as stream:
+            stream.tally("type").sent(100)
+            stream.tally("type").acks += 1
+
+    assert board.totals() == {"type": Tally(responses=2, bytes=200, acks=2)}
+
+
+def test_streams_are_counted_as_long_as_they_are_open_and_queued_as_long_as_they_lag(board: StatusBoard) -> None:
+    board.expect("b", "spiffe://b")
+    with board.connected("a", "spiffe://a", "") as one, board.connected("a", "spiffe://a", ""):
+        assert (board.connected_streams, board.queued) == (2, 2)
+        one.report(SYNCED)
+        assert (board.connected_streams, board.queued) == (2, 1)
+
+    assert (board.connected_streams, board.queued) == (0, 0)

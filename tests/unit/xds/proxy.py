@@ -9,7 +9,7 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.snapshot.resource import Resource
 from mesh.xds.delta import DeltaStream
-from mesh.xds.messages import Refusal, Response
+from mesh.xds.messages import Answer, Refusal, Response
 from mesh.xds.sotw import SotwStream
 from mesh.xds.source import State
 
@@ -87,9 +87,9 @@ class _Client:
             queue += self.nack(response, f"bad {sorted(is_bad)}") if is_bad else self.ack(response)
         return seen
 
-    def _heard(self, refusal: Refusal | None) -> list[Response]:
-        if refusal:
-            self.refusals.append(refusal)
+    def _heard(self, answer: Answer | None) -> list[Response]:
+        if isinstance(answer, Refusal):
+            self.refusals.append(answer)
         return self.responses()
 
 
