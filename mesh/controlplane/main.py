@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,9 @@ from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.registry.store import Store
+from mesh.telemetry import http
+from mesh.telemetry.convergence import Convergence
+from mesh.telemetry.metrics import MeshNumbers, Numbers
 from mesh.xds.cache import Cache
 from mesh.xds.peer import admit
 from mesh.xds.server import DiscoveryService, discovery_server, listen
@@ -43,11 +47,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe."""
+    """`metrics` is None where nobody asks for them.
+
+    `lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe.
+    """
 
     state: Path
     api: Path
     xds: Address
+    metrics: Address | None = None
     lifeline: int | None = None
 
 
@@ -84,8 +92,11 @@ async def run(settings: Settings) -> None:
 
 async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> None:
     """Serves the API and xDS from `registry` until `stop` is set."""
-    cache, board = Cache(), StatusBoard(_now)
-    compiler = Compiler(registry, cache, board)
+    cache, board, numbers = Cache(), StatusBoard(_now), Numbers()
+    compiler = Compiler(registry, cache, board, numbers.compiling.time)
+    convergence = Convergence(
+        registry.changed, compiler.caught_up, board, uptime=_uptime, observe=numbers.changing.observe
+    )
 
     @functools.cache
     def authority() -> CertificateAuthority:
@@ -107,10 +118,25 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
             seen = await registry.changed.after(seen)
         await _serve_xds(discovery, settings.xds, authority())
 
+    async def tell_numbers() -> None:
+        """Serves metrics, when there is an address for them."""
+        numbers.register(
+            MeshNumbers(
+                registry,
+                board,
+                version=version("proa"),
+                problems=lambda: len(compiler.problems),
+                pending=convergence.pending,
+            )
+        )
+        if settings.metrics:
+            await http.serve(settings.metrics, numbers)
+
     # What was true before the last stop is there before the first proxy can ask.
     compiler.compile()
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(work) for work in (compiler.run(), keep_leases(registry), discover())]
+        work = (compiler.run(), convergence.run(), keep_leases(registry), discover(), tell_numbers())
+        running = [tasks.create_task(one) for one in work]
         async with api.listening(settings.api):
             log.info("serving api=%s revision=%d pid=%d", settings.api, registry.state.revision, os.getpid())
             await stop.wait()
@@ -185,15 +211,21 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="state folder")
     parser.add_argument("--api", required=True, metavar="unix:PATH", help="where the API listens")
     parser.add_argument("--xds", required=True, metavar="HOST:PORT", help="where proxies ask for their configuration")
+    parser.add_argument("--metrics", metavar="HOST:PORT", help="where Prometheus asks for metrics; nowhere by default")
     parser.add_argument("--lifeline", type=int, metavar="FD", help="pipe whose end ends this process")
     given = parser.parse_args(arguments)
     if not given.api.startswith("unix:/"):
         raise UsageError("--api", f"{given.api} is not the absolute path of a unix socket", "Write unix:/PATH")
+    xds = _address("--xds", given.xds)
+    metrics = _address("--metrics", given.metrics) if given.metrics else None
+    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, metrics, given.lifeline)
+
+
+def _address(option: str, text: str) -> Address:
     try:
-        xds = Address.parse(given.xds)
+        return Address.parse(text)
     except ValueError as error:
-        raise UsageError("--xds", str(error), "Write for example 127.0.0.1:20000") from error
-    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, given.lifeline)
+        raise UsageError(option, str(error), "Write for example 127.0.0.1:20000") from error
 
 
 def _log_to_stderr() -> None:

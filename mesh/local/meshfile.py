@@ -7,11 +7,16 @@ from mesh.api.proa.v1.status_pb2 import Instance
 
 
 def mesh_json(
-    *, address: str, xds: str, control_plane_pid: int | None, instances: Iterable[tuple[Instance, int | None]]
+    *,
+    address: str,
+    xds: str,
+    metrics: str,
+    control_plane_pid: int | None,
+    instances: Iterable[tuple[Instance, int | None]],
 ) -> dict[str, Any]:
     """The content of the file. Each instance comes with the process id of its agent, None while that does not run."""
     return {
-        "control_plane": {"address": address, "pid": control_plane_pid, "xds": xds},
+        "control_plane": {"address": address, "pid": control_plane_pid, "xds": xds, "metrics": metrics},
         "gateway": None,
         "dashboard": None,
         "workloads": [_entry(instance, agent_pid) for instance, agent_pid in instances],

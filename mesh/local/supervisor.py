@@ -54,12 +54,13 @@ class Supervisor:
         self._journal = journal.Journal(audience)
         self._changed = asyncio.Event()
         self._address = f"unix:{state.api_socket}"
-        self._xds = f"{LOOPBACK}:{PortBook(state.ports).allocate(CONTROL_PLANE_OWNER, ['xds'])['xds']}"
+        ports = PortBook(state.ports).allocate(CONTROL_PLANE_OWNER, ["xds", "metrics"])
+        self._xds, self._metrics = (f"{LOOPBACK}:{ports[name]}" for name in ("xds", "metrics"))
         self._registry = RegistryClient(self._address)
         lifeline = Lifeline()
         self._control_plane = Child(
             "mesh.controlplane",
-            ["--state", str(state.folder), "--api", self._address, "--xds", self._xds],
+            ["--state", str(state.folder), "--api", self._address, "--xds", self._xds, "--metrics", self._metrics],
             lifeline=lifeline,
             log=state.control_plane_log,
             changed=self._changed.set,
@@ -160,6 +161,7 @@ class Supervisor:
         mesh = mesh_json(
             address=self._address,
             xds=self._xds,
+            metrics=self._metrics,
             control_plane_pid=self._control_plane.pid,
             instances=[(agent.instance, agent.child.pid) for agent in self._fleet if agent.instance],
         )

@@ -75,7 +75,14 @@ def test_the_keys_of_every_answer_stay_and_are_described(mesh: RunningMesh) -> N
 
 def test_mesh_json_has_every_key_that_was_promised(shared: RunningMesh) -> None:
     keys = {
-        *("control_plane.address", "control_plane.pid", "control_plane.xds", "gateway", "dashboard"),
+        *(
+            "control_plane.address",
+            "control_plane.pid",
+            "control_plane.xds",
+            "control_plane.metrics",
+            "gateway",
+            "dashboard",
+        ),
         *(f"workloads[].{key}" for key in ("name", "namespace", "service", "version", "instance", "identity")),
         *(f"workloads[].{key}" for key in ("pid", "address", "agent.pid", "envoy.pid", "envoy.admin")),
         *(f"workloads[].envoy.{key}" for key in ("inbound", "outbound", "upstreams.inventory")),

@@ -24,12 +24,18 @@ ORDERS = Instance(
 
 
 def content(agent_pid: int | None) -> dict[str, object]:
-    return mesh_json(address="unix:/a", xds="127.0.0.1:1", control_plane_pid=1, instances=[(ORDERS, agent_pid)])
+    return mesh_json(
+        address="unix:/a",
+        xds="127.0.0.1:1",
+        metrics="127.0.0.1:2",
+        control_plane_pid=1,
+        instances=[(ORDERS, agent_pid)],
+    )
 
 
 def test_the_file_says_where_everything_is() -> None:
     assert content(agent_pid=3) == {
-        "control_plane": {"address": "unix:/a", "pid": 1, "xds": "127.0.0.1:1"},
+        "control_plane": {"address": "unix:/a", "pid": 1, "xds": "127.0.0.1:1", "metrics": "127.0.0.1:2"},
         "gateway": None,
         "dashboard": None,
         "workloads": [

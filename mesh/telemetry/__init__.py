@@ -1,0 +1,1 @@
+"""Numbers about the mesh, for people who watch it."""
