@@ -9,12 +9,14 @@ from mesh.model.workload import Workload
 from mesh.policy.view import ProxyView, view_for
 
 API_VERSION = "proa.mesh/v1alpha1"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
 def a_document(kind: str, name: str, spec: str = "{}", namespace: str = "shop") -> str:
     """One YAML document; `spec` in flow style."""
     metadata = f"{{name: {name}, namespace: {namespace}}}"
-    return f"apiVersion: {API_VERSION}\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n"
+    api_version = GATEWAY_API if kind in ("GRPCRoute", "HTTPRoute", "ReferenceGrant") else API_VERSION
+    return f"apiVersion: {api_version}\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n"
 
 
 def a_workload(name: str, spec: str = "port: 50051", namespace: str = "shop") -> str:
@@ -24,6 +26,17 @@ def a_workload(name: str, spec: str = "port: 50051", namespace: str = "shop") ->
 
 def a_policy(name: str, spec: str, namespace: str = "shop") -> str:
     return a_document("BackendTrafficPolicy", name, spec, namespace)
+
+
+def a_grpc_route(name: str, rules: str, service: str = "orders", namespace: str = "shop") -> str:
+    """A route of one Service; `rules` is the inside of their list, in flow style."""
+    parent = f'{{group: "", kind: Service, name: {service}}}'
+    return a_document("GRPCRoute", name, f"{{parentRefs: [{parent}], rules: [{rules}]}}", namespace)
+
+
+def an_http_route(name: str, rules: str, service: str = "web", namespace: str = "shop") -> str:
+    parent = f'{{group: "", kind: Service, name: {service}}}'
+    return a_document("HTTPRoute", name, f"{{parentRefs: [{parent}], rules: [{rules}]}}", namespace)
 
 
 def documents(*texts: str) -> Documents:

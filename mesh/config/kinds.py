@@ -2,28 +2,39 @@
 
 from typing import Final
 
+from mesh.config.grpc_route import GRPCRouteSpec
+from mesh.config.http_route import HTTPRouteSpec
 from mesh.config.mesh import MeshSpec
 from mesh.config.nearest import did_you_mean
+from mesh.config.reference_grant import ReferenceGrantSpec
 from mesh.config.traffic import BackendTrafficPolicySpec
 from mesh.config.workload import WorkloadSpec
 from mesh.errors import UsageError
+from mesh.model.route import GATEWAY_GROUP
 
-AnySpec = MeshSpec | WorkloadSpec | BackendTrafficPolicySpec
+AnySpec = MeshSpec | WorkloadSpec | GRPCRouteSpec | HTTPRouteSpec | ReferenceGrantSpec | BackendTrafficPolicySpec
 
 KINDS: Final[dict[str, type[AnySpec]]] = {
     "Mesh": MeshSpec,
     "Workload": WorkloadSpec,
+    "GRPCRoute": GRPCRouteSpec,
+    "HTTPRoute": HTTPRouteSpec,
+    "ReferenceGrant": ReferenceGrantSpec,
     "BackendTrafficPolicy": BackendTrafficPolicySpec,
 }
+
+API_VERSIONS: Final[dict[str, tuple[str, ...]]] = {
+    "GRPCRoute": (f"{GATEWAY_GROUP}/v1",),
+    "HTTPRoute": (f"{GATEWAY_GROUP}/v1",),
+    "ReferenceGrant": (f"{GATEWAY_GROUP}/v1", f"{GATEWAY_GROUP}/v1beta1"),
+}
+"""Of the kinds that are not Proa's own."""
 
 NOT_BUILT: Final = (
     "Service",
     "Secret",
     "ExternalService",
     "Gateway",
-    "GRPCRoute",
-    "HTTPRoute",
-    "ReferenceGrant",
     "AuthorizationPolicy",
     "PeerAuthentication",
     "RequestAuthentication",

@@ -8,15 +8,16 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from mesh.config.fields import Domain, Label, Spec, Text
-from mesh.config.kinds import KINDS, NOT_BUILT, AnySpec, known_kinds
+from mesh.config.kinds import API_VERSIONS, KINDS, NOT_BUILT, AnySpec, known_kinds
 from mesh.config.nearest import did_you_mean
-from mesh.config.problems import in_two, problem_of
+from mesh.config.problems import follows, in_two, problem_of
 from mesh.config.yaml_text import Source, sources
 from mesh.errors import ConfigError
 from mesh.model.documents import GROUP_VERSION, Key, Resource, key_of
 from mesh.model.names import DEFAULT_NAMESPACE
 
 S = TypeVar("S", bound=AnySpec)
+V = TypeVar("V", bound=str)
 
 
 class Metadata(Spec):
@@ -26,17 +27,20 @@ class Metadata(Spec):
     annotations: Mapping[Text, Text] = Field(default_factory=dict)
 
 
-class Envelope(Spec, Generic[S]):
+class Envelope(Spec, Generic[S, V]):
     """The shape of every document. `status` is what `proa get` shows besides; it says nothing when applied."""
 
-    api_version: Literal["proa.mesh/v1alpha1"]
+    api_version: V
     kind: Text
     metadata: Metadata
     spec: Annotated[S, BeforeValidator(lambda spec: {} if spec is None else spec)]
     status: Any = None
 
 
-ENVELOPES: Final[dict[str, type[Envelope[Any]]]] = {kind: Envelope[spec] for kind, spec in KINDS.items()}  # type: ignore[valid-type]
+ENVELOPES: Final[dict[str, type[Envelope[Any, Any]]]] = {
+    kind: Envelope[spec, Literal[API_VERSIONS.get(kind, (GROUP_VERSION,))]]  # type: ignore[misc, valid-type]
+    for kind, spec in KINDS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def _read(source: Source | ConfigError, folder: str) -> Iterator[Written | Confi
     try:
         document = envelope.model_validate(source.value)
     except ValidationError as error:
-        yield from (problem_of(detail, source, envelope) for detail in error.errors())
+        yield from (problem_of(detail, source, envelope) for detail in error.errors() if not follows(detail))
         return
     metadata = document.metadata
     try:
@@ -102,7 +106,7 @@ def _read(source: Source | ConfigError, folder: str) -> Iterator[Written | Confi
     except ValueError as error:
         yield ConfigError(source.where(("metadata",)), *in_two(str(error)))
         return
-    yield Written(resource, key_of(resource), GROUP_VERSION, _complete(source.value, resource), source.where())
+    yield Written(resource, key_of(resource), document.api_version, _complete(source.value, resource), source.where())
 
 
 def _kind_problem(source: Source) -> ConfigError | None:

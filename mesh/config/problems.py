@@ -41,11 +41,20 @@ def _of_another_kind(detail: ErrorDetails) -> tuple[str, str]:
             return f"{_short(value)} is no mapping", "Write it as a mapping: {name: value}"
         case "int_type" | "int_parsing" | "int_from_float":
             return f"{_short(value)} is no whole number", "Write digits"
+        case "too_short":
+            return "there are none", "Write one"
+        case "too_long":
+            return f"there are {limits['actual_length']}", f"Keep {limits['max_length']} or fewer"
         case "greater_than_equal":
             return f"{_short(value)} is too small", f"Write {limits['ge']} or more"
         case "less_than_equal":
             return f"{_short(value)} is too large", f"Write {limits['le']} or less"
     return f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_short(value)}", "Change it"
+
+
+def follows(detail: ErrorDetails) -> bool:
+    """Whether the finding is that a list is too short, only because items of it are bad."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
 
 
 def in_two(sentence: str) -> tuple[str, str]:

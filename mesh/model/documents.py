@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from mesh.model.names import DEFAULT_NAMESPACE
+from mesh.model.route import GRPCRoute, HTTPRoute, ReferenceGrant
 from mesh.model.traffic import BackendTrafficPolicy
 from mesh.model.workload import Workload
 
@@ -22,7 +23,7 @@ class Mesh:
     name: str = "default"
 
 
-Resource = Mesh | Workload | BackendTrafficPolicy
+Resource = Mesh | Workload | GRPCRoute | HTTPRoute | ReferenceGrant | BackendTrafficPolicy
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,6 +48,8 @@ class Documents:
 
     mesh: Mesh = Mesh()
     workloads: tuple[Workload, ...] = ()
+    routes: tuple[GRPCRoute | HTTPRoute, ...] = ()
+    grants: tuple[ReferenceGrant, ...] = ()
     traffic_policies: tuple[BackendTrafficPolicy, ...] = ()
 
     @classmethod
@@ -57,5 +60,7 @@ class Documents:
         return cls(
             mesh=next((r for r in ordered if isinstance(r, Mesh)), Mesh()),
             workloads=tuple(r for r in ordered if isinstance(r, Workload)),
+            routes=tuple(r for r in ordered if isinstance(r, GRPCRoute | HTTPRoute)),
+            grants=tuple(r for r in ordered if isinstance(r, ReferenceGrant)),
             traffic_policies=tuple(r for r in ordered if isinstance(r, BackendTrafficPolicy)),
         )

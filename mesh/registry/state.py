@@ -6,6 +6,7 @@ from datetime import datetime
 
 from mesh.config import Written
 from mesh.model.documents import Documents, Key, Resource
+from mesh.model.route import GRPCRoute, HTTPRoute
 from mesh.model.traffic import BackendTrafficPolicy
 
 
@@ -18,9 +19,9 @@ class Kept:
 
     @property
     def resource(self) -> Resource:
-        """What it means; a policy knows its age, by which conflicts are decided."""
+        """What it means; policies and routes know their age, by which conflicts are decided."""
         resource = self.written.resource
-        if isinstance(resource, BackendTrafficPolicy):
+        if isinstance(resource, BackendTrafficPolicy | GRPCRoute | HTTPRoute):
             return replace(resource, created=self.first_applied_at.isoformat(timespec="microseconds"))
         return resource
 

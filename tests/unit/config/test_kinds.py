@@ -22,7 +22,7 @@ def test_plurals_are_english() -> None:
     [
         ("gateways", "kind Gateway is not built yet"),
         ("worklod", "Did you mean Workload?"),
-        ("zebra", "This version knows Mesh, Workload, BackendTrafficPolicy"),
+        ("zebra", "This version knows Mesh, Workload, GRPCRoute, "),
     ],
 )
 def test_another_word_gets_an_answer_that_helps(word: str, message: str) -> None:
