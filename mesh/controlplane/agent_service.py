@@ -13,12 +13,13 @@ from mesh.controlplane import wire
 from mesh.controlplane.attachments import Attachment, Attachments
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.plan import launch_plan
-from mesh.errors import UsageError
+from mesh.errors import NotFoundError, UsageError
 from mesh.identity.ca import CertificateAuthority
-from mesh.model.names import Identity, InstanceId
+from mesh.model.names import Identity, InstanceId, control_plane_identity
+from mesh.model.shape import Role
 from mesh.model.topology import Address
-from mesh.registry.leases import Lease, instance_of
-from mesh.registry.operations import Desired, desired_one
+from mesh.registry.leases import NO_ADDRESSES, Lease, instance_of
+from mesh.registry.operations import Desired, client, desired_one
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.translate.bootstrap import bootstrap
@@ -57,8 +58,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     async def SignCertificate(
         self, request: agents_pb2.SignCertificateRequest, context: Any
     ) -> agents_pb2.SignCertificateResponse:
-        workload = self._desired(request.namespace, request.workload).workload
-        identity = Identity(self._registry.state.trust_domain, workload.namespace, workload.service_account)
+        identity = self._identity(request)
         lifetime = self._registry.documents.mesh.leaf_lifetime
         authority = self._authority()
         leaf = authority.issue(request.csr, identity, (), self._now(), lifetime)
@@ -92,23 +92,43 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     def _desired(self, namespace: str, workload: str) -> Desired:
         return desired_one(self._registry.state, namespace, workload)
 
+    def _identity(self, request: agents_pb2.SignCertificateRequest) -> Identity:
+        """Raises NotFoundError while there is no trust domain, UsageError for the control plane's own identity."""
+        if request.service_account:
+            wanted = client(request.namespace, request.service_account)
+        else:
+            wanted = self._desired(request.namespace, request.workload)
+        trust_domain = self._registry.state.trust_domain
+        if not trust_domain:
+            raise NotFoundError("mesh", "it has no document yet, and so no authority", "Apply one first: proa apply -f")
+        identity = Identity(trust_domain, wanted.workload.namespace, wanted.workload.service_account)
+        if identity == control_plane_identity(trust_domain):
+            raise UsageError(identity.uri, "this is the control plane itself", "Choose another service account")
+        return identity
+
     async def _hello(self, first: agents_pb2.AttachRequest | None) -> Lease:
         if first is None or first.WhichOneof("event") != "hello":
             raise UsageError("attach", "the first message is not `hello`", "Say hello first")
         hello = first.hello
-        instance = InstanceId(hello.namespace, hello.workload, hello.instance)
-        if not all((hello.namespace, hello.workload, hello.instance)) or instance.node_id.count("/") != 2:
+        if hello.service_account:
+            instance, at = InstanceId.of_client(hello.namespace, hello.service_account, hello.instance), NO_ADDRESSES
+        else:
+            instance = InstanceId(hello.namespace, hello.workload, hello.instance)
+            at = wire.addresses(hello.addresses)
+        if not all((hello.namespace, hello.instance, instance.workload)) or instance.node_id.count("/") != 2:
             raise UsageError("attach", f"{instance.node_id} names no instance", "Send three names without a slash")
-        lease = await self._registry.attach(instance, hello.generation, wire.addresses(hello.addresses))
+        lease = await self._registry.attach(instance, hello.generation, at)
         log.info("attached node=%s generation=%s", instance.node_id, lease.generation)
         return lease
 
     def _attached(self, lease: Lease) -> agents_pb2.Attached:
         instance = instance_of(lease, self._registry.topology)
+        is_proxy = lease.role is Role.SIDECAR
         return agents_pb2.Attached(
             node_id=lease.id.node_id,
-            bootstrap=MessageToJson(bootstrap(instance, self._xds)),
+            bootstrap=MessageToJson(bootstrap(instance, self._xds)) if is_proxy else "",
             term=wire.duration_message(self._registry.term),
+            xds=str(self._xds),
         )
 
     async def _drain(self, lease: Lease) -> None:

@@ -9,6 +9,7 @@ from mesh.controlplane import wire
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.provenance import Origin, Provenance
 from mesh.controlplane.standing import Standings
+from mesh.model.shape import Role
 from mesh.registry.leases import Lease
 from mesh.registry.registry import Registry
 from mesh.registry.status import ProxyState, ProxyStatus, Refused, StatusBoard, TypeStatus, Wait
@@ -74,7 +75,8 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
 
     def _instances(self) -> list[status_pb2.Instance]:
         lagging = frozenset(self._board.lagging())
-        return [self._instance(lease, lagging) for _, lease in sorted(self._registry.leases.items())]
+        leases = (lease for _, lease in sorted(self._registry.leases.items()))
+        return [self._instance(lease, lagging) for lease in leases if lease.role is Role.SIDECAR]
 
     def _instance(self, lease: Lease, lagging: Collection[str]) -> status_pb2.Instance:
         proxy = self._board.proxy(lease.id.node_id)

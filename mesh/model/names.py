@@ -19,9 +19,14 @@ TELEMETRY_CLUSTER = "telemetry"
 LOCAL_CLUSTER = "local"
 """Clusters of the bootstrap: the control plane, where telemetry goes, and the proxy's own service."""
 
+_CLIENT_PREFIX = "sa:"
+
 LEAF_SECRET = "id"
 ROOTS_SECRET = "roots"
 """Names of the two secrets that the agent keeps in files beside Envoy."""
+
+CLIENT_CERTIFICATES = "proa"
+"""The certificate provider in the bootstrap of a gRPC client without a sidecar."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,6 +65,16 @@ class InstanceId:
         """Raises ValueError when `node_id` does not have three parts."""
         namespace, workload, instance = node_id.split("/")
         return cls(namespace, workload, instance)
+
+    @classmethod
+    def of_client(cls, namespace: str, service_account: str, instance: str) -> "InstanceId":
+        """A gRPC client without a sidecar. No workload has a name with a colon, so it is no instance of any."""
+        return cls(namespace, f"{_CLIENT_PREFIX}{service_account}", instance)
+
+    @property
+    def service_account(self) -> str | None:
+        """That of a gRPC client without a sidecar, None for an instance of a workload."""
+        return self.workload.removeprefix(_CLIENT_PREFIX) if self.workload.startswith(_CLIENT_PREFIX) else None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,11 +5,13 @@ from enum import StrEnum
 
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.topology import Address, ServicePort, Topology
-from mesh.model.workload import Locality, Protocol, Workload
+from mesh.model.workload import NOWHERE, Locality, Protocol, Workload
 
 
 class Role(StrEnum):
     SIDECAR = "sidecar"
+    GRPC_CLIENT = "grpc-client"
+    """A program without a sidecar, whose gRPC library speaks xDS itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,12 @@ class Instance:
     upstreams: tuple[InstanceUpstream, ...]
     outbound: Address
     admin: str
+    role: Role = Role.SIDECAR
+
+
+def client_shape(namespace: str) -> Shape:
+    """All gRPC clients of a namespace have one shape: it decides what a short name means, and nothing else does."""
+    return Shape(Role.GRPC_CLIENT, namespace, "", "", "", ports=(), upstreams=None, locality=NOWHERE)
 
 
 def shape_of(workload: Workload, topology: Topology) -> Shape:

@@ -5,7 +5,7 @@ from functools import cache, partial
 
 from mesh.model.documents import Documents
 from mesh.model.names import Target, host_names
-from mesh.model.shape import Shape
+from mesh.model.shape import Role, Shape
 from mesh.model.topology import Service, ServicePort, Topology
 from mesh.model.workload import Protocol
 from mesh.policy.retry import RetryPolicy, retry_policy
@@ -54,6 +54,7 @@ class ProxyView:
     inbound: tuple[ServicePort, ...]
     destinations: tuple[Destination, ...]
     virtual_hosts: tuple[VirtualHost, ...]
+    role: Role = Role.SIDECAR
 
 
 class Views:
@@ -63,18 +64,26 @@ class Views:
         self._destination = cache(partial(destination, topology=topology))
         self._virtual_host = cache(partial(virtual_host, topology=topology, documents=documents))
         self._of_namespace = cache(partial(targets_of, topology=topology))
+        self._of_clients = cache(partial(client_targets, topology))
 
     def of(self, shape: Shape) -> ProxyView:
         """The view of proxies of this shape: their own ports, and the services in their scope.
 
-        In scope are the declared upstreams; without any, every service of the proxy's own namespace.
+        In scope are the declared upstreams; without any, every service of the proxy's own namespace. A gRPC client asks
+        by name for what it calls, so for it that is everything that speaks gRPC.
         """
-        targets = self._of_namespace(shape.namespace) if shape.upstreams is None else shape.upstreams
+        targets = self._targets(shape)
         return ProxyView(
             inbound=shape.ports,
             destinations=tuple(filter(None, map(self._destination, targets))),
             virtual_hosts=tuple(filter(None, (self._virtual_host(target, shape.namespace) for target in targets))),
+            role=shape.role,
         )
+
+    def _targets(self, shape: Shape) -> tuple[Target, ...]:
+        if shape.role is Role.GRPC_CLIENT:
+            return self._of_clients()
+        return self._of_namespace(shape.namespace) if shape.upstreams is None else shape.upstreams
 
 
 def view_for(shape: Shape, topology: Topology, documents: Documents) -> ProxyView:
@@ -107,6 +116,18 @@ def targets_of(namespace: str, topology: Topology) -> tuple[Target, ...]:
             for service in topology.services.values()
             if service.namespace == namespace
             for port in service.ports
+        )
+    )
+
+
+def client_targets(topology: Topology) -> tuple[Target, ...]:
+    """Every port of every service of the mesh that a gRPC client can speak with, sorted."""
+    return tuple(
+        sorted(
+            Target(service.namespace, service.name, port.number)
+            for service in topology.services.values()
+            for port in service.ports
+            if port.protocol.speaks_http2
         )
     )
 

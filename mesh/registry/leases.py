@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from mesh.model.names import Identity, InstanceId, Target
-from mesh.model.shape import Instance, InstancePort, InstanceUpstream
+from mesh.model.shape import Instance, InstancePort, InstanceUpstream, Role, Shape, client_shape, shape_of
 from mesh.model.topology import Address, Endpoint, EndpointHealth, Topology
 from mesh.model.workload import Workload
 
@@ -25,6 +25,10 @@ class Addresses:
     upstreams: Mapping[str, Address]
     outbound: Address
     admin: str
+
+
+NO_ADDRESSES = Addresses(inbound={}, app={}, upstreams={}, outbound=Address("127.0.0.1", 0), admin="")
+"""Of what listens nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,10 @@ class Lease:
     report: Report = field(default_factory=Report)
     was_healthy: bool = False
     draining: bool = False
+
+    @property
+    def role(self) -> Role:
+        return Role.SIDECAR if self.id.service_account is None else Role.GRPC_CLIENT
 
 
 def reported(lease: Lease, report: Report) -> Lease:
@@ -112,7 +120,15 @@ def instance_of(lease: Lease, topology: Topology) -> Instance:
         upstreams=tuple(_upstreams(lease, topology)),
         outbound=lease.addresses.outbound,
         admin=lease.addresses.admin,
+        role=lease.role,
     )
+
+
+def shape_of_lease(lease: Lease, topology: Topology) -> Shape:
+    """The shape of the instance, from the workload that it was started with."""
+    if lease.role is Role.GRPC_CLIENT:
+        return client_shape(lease.id.namespace)
+    return shape_of(lease.workload, topology)
 
 
 def _ports(lease: Lease) -> Iterable[InstancePort]:

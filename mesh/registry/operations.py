@@ -3,12 +3,16 @@
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from typing import Final
 
+from mesh.config import from_json
 from mesh.config.nearest import did_you_mean
-from mesh.errors import NotFoundError, UsageError
-from mesh.model.documents import Key
+from mesh.errors import ConfigError, NotFoundError, UsageError
+from mesh.model.documents import GROUP_VERSION, Key
 from mesh.model.workload import Workload
 from mesh.registry.state import Kept, Operation, State
+
+CLIENT: Final = "grpc-client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,26 @@ def desired_one(state: State, namespace: str, name: str) -> Desired:
         "there is no such workload",
         did_you_mean(f"{namespace}/{name}", names, f"Workloads: {', '.join(names) or 'none'}"),
     )
+
+
+def client(namespace: str, service_account: str) -> Desired:
+    """A gRPC client without a sidecar, as the workload that it would be: it runs nothing here and listens nowhere.
+
+    Raises UsageError for names that no workload could have.
+    """
+    document = {
+        "apiVersion": GROUP_VERSION,
+        "kind": "Workload",
+        "metadata": {"name": service_account, "namespace": namespace},
+        "spec": {"service": CLIENT, "serviceAccount": service_account, "stop": {"drain": "0s"}},
+    }
+    text = json.dumps(document)
+    try:
+        workload = from_json(text, f"{CLIENT}:1")
+    except ConfigError as error:
+        raise UsageError(f"{namespace}/{service_account}", error.problem, error.remedy) from error
+    assert isinstance(workload, Workload)
+    return Desired(workload, replicas=0, generation="", document=text)
 
 
 def scale(state: State, namespace: str, name: str, replicas: int) -> State:

@@ -140,7 +140,7 @@ class Registry:
         """The lease of an instance whose agent has just connected; it holds until `detach`.
 
         An instance that is known goes on as it was, also when its workload has been deleted meanwhile. Otherwise it
-        is a new one of its workload. Raises NotFoundError when there is no such workload.
+        is a new one of its workload. Raises NotFoundError when there is no such workload. A gRPC client needs none.
         """
         lease = await self._finish(self._write_attached(instance, generation, addresses))
         # Only here, where the caller still is: a lease whose stream broke during the write ends by its term.
@@ -189,7 +189,10 @@ class Registry:
             return outcome
 
     def _new_lease(self, instance: InstanceId, generation: str, addresses: Addresses) -> Lease:
-        wanted = operations.desired_one(self._state, instance.namespace, instance.workload)
+        if instance.service_account is None:
+            wanted = operations.desired_one(self._state, instance.namespace, instance.workload)
+        else:
+            wanted = operations.client(instance.namespace, instance.service_account)
         identity = Identity(self._state.trust_domain, instance.namespace, wanted.workload.service_account)
         return Lease(instance, generation, wanted.workload, wanted.document, identity, addresses)
 

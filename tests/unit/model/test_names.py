@@ -75,3 +75,13 @@ def test_a_short_name_means_the_namespace_of_the_caller() -> None:
 
     assert host_names("orders", "shop", caller_namespace="shop") == ("orders", *full)
     assert host_names("orders", "shop", caller_namespace="elsewhere") == full
+
+
+@given(labels, labels, labels)
+def test_a_grpc_client_is_known_by_its_account_and_is_no_instance_of_a_workload(
+    namespace: str, account: str, instance: str
+) -> None:
+    who = InstanceId.of_client(namespace, account, instance)
+
+    assert InstanceId.from_node_id(who.node_id).service_account == account
+    assert InstanceId(namespace, account, instance).service_account is None

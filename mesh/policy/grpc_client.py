@@ -1,0 +1,39 @@
+"""What gRPC clients without a sidecar can do of what policies ask for."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from mesh.model.traffic import Retry
+from mesh.policy.retry import RetryPolicy
+
+CODES: Final = ("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable")
+"""The statuses that a gRPC client retries. https://github.com/grpc/proposal/blob/master/A44-xds-retry.md"""
+
+MOST_RETRIES: Final = 4
+"""Five attempts is what a gRPC library makes at most, whatever it is told."""
+
+
+def client_retry(retry: RetryPolicy | None) -> RetryPolicy | None:
+    """What a gRPC client is told of `retry`; None for nothing.
+
+    Some of it it does by itself: a request that no server has seen is sent again, elsewhere.
+    """
+    triggers = tuple(trigger for trigger in retry.triggers if trigger in CODES) if retry else ()
+    if retry is None or not triggers:
+        return None
+    return replace(retry, triggers=triggers, num_retries=min(retry.num_retries, MOST_RETRIES), per_try_timeout=None)
+
+
+def beyond_clients(retry: Retry) -> Iterator[str]:
+    """A sentence for each part of `retry` that a gRPC client does not do."""
+    if retry.per_try_timeout is not None:
+        yield "retry.perRetry.timeout: a gRPC client limits the whole call only, by its deadline"
+    if retry.num_retries is not None and retry.num_retries > MOST_RETRIES:
+        yield f"retry.numRetries {retry.num_retries}: a gRPC client makes {MOST_RETRIES} at most"
+    # A connection that breaks is UNAVAILABLE to a gRPC client.
+    triggers = retry.triggers or ()
+    if "reset" in triggers and "unavailable" not in triggers:
+        yield "retry.retryOn reset: a gRPC client retries by status, and this one is unavailable"
+    if retry.disabled:
+        yield "retry.disabled: a gRPC client sends a request again that no server has seen"

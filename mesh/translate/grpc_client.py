@@ -1,0 +1,123 @@
+"""What gRPC clients without a sidecar are told: no more than their xDS understands, since the rest they pass over.
+
+https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from mesh.api.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.config.listener.v3 import api_listener_pb2, listener_pb2
+from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
+from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from mesh.api.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from mesh.api.envoy.type.matcher.v3 import string_pb2
+from mesh.model.names import CLIENT_CERTIFICATES, OUTBOUND, Target, upstream_routes_name
+from mesh.policy.grpc_client import client_retry
+from mesh.policy.retry import RetryPolicy
+from mesh.policy.view import Destination, VirtualHost
+from mesh.translate.cluster import MOST
+from mesh.translate.http_filter import router
+from mesh.translate.source import ADS
+from mesh.translate.tls import TLS
+from mesh.translate.wrappers import duration, typed_config, uint32
+
+Named = tuple[str, Target]
+"""A name that clients dial, and what it means."""
+
+_RetryPolicy = route_components_pb2.RetryPolicy
+_FILES: Final = common_pb2.CertificateProviderPluginInstance(instance_name=CLIENT_CERTIFICATES)
+
+
+def client_listener(named: Named) -> listener_pb2.Listener:
+    """What a client asks for that dials `xds:///name`."""
+    name, target = named
+    manager = http_connection_manager_pb2.HttpConnectionManager(
+        stat_prefix=OUTBOUND,
+        rds=http_connection_manager_pb2.Rds(config_source=ADS, route_config_name=upstream_routes_name(target)),
+        http_filters=[router()],
+    )
+    return listener_pb2.Listener(
+        name=name, api_listener=api_listener_pb2.ApiListener(api_listener=typed_config(manager))
+    )
+
+
+def client_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
+    """Where calls to one target go, by whatever name it was dialled."""
+    name = upstream_routes_name(host.target)
+    routes = [
+        route_components_pb2.Route(
+            match=route_components_pb2.RouteMatch(prefix="/"),
+            route=route_components_pb2.RouteAction(
+                cluster=to.target.cluster, retry_policy=_retry_policy(client_retry(to.retry))
+            ),
+        )
+        for to in host.routes
+    ]
+    return route_pb2.RouteConfiguration(
+        name=name, virtual_hosts=[route_components_pb2.VirtualHost(name=name, domains=["*"], routes=routes)]
+    )
+
+
+def client_cluster(destination: Destination) -> cluster_pb2.Cluster:
+    """Mutual TLS, whatever an endpoint says: with one that cannot, the handshake fails and the client uses others."""
+    return cluster_pb2.Cluster(
+        name=destination.target.cluster,
+        type=cluster_pb2.Cluster.EDS,
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=ADS),
+        # Any other than this and RING_HASH makes a client refuse the cluster.
+        lb_policy=cluster_pb2.Cluster.ROUND_ROBIN,
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(
+            thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(max_requests=uint32(MOST))]
+        ),
+        outlier_detection=_outlier_detection(),
+        transport_socket=_tls(destination.identities),
+    )
+
+
+def _tls(identities: Iterable[str]) -> base_pb2.TransportSocket:
+    """Certificates from the files of the bootstrap. Whoever answers must prove one of `identities`.
+
+    These are in a deprecated field: its successor, `match_typed_subject_alt_names`, gRPC passes over in silence, and
+    would take any certificate of the mesh for the callee's.
+    """
+    context = tls_pb2.UpstreamTlsContext(
+        common_tls_context=tls_pb2.CommonTlsContext(
+            tls_certificate_provider_instance=_FILES,
+            validation_context=common_pb2.CertificateValidationContext(
+                ca_certificate_provider_instance=_FILES,
+                match_subject_alt_names=[string_pb2.StringMatcher(exact=uri) for uri in identities],
+            ),
+        )
+    )
+    return base_pb2.TransportSocket(name=TLS, typed_config=typed_config(context))
+
+
+def _outlier_detection() -> outlier_detection_pb2.OutlierDetection:
+    """Ejects at most half, those that fail more often than the others do.
+
+    gRPC does not eject by failures in a row, and every status but OK is a failure to it. By a share of failures alone a
+    caller with a wrong name would eject healthy endpoints.
+    """
+    return outlier_detection_pb2.OutlierDetection(
+        interval=duration(timedelta(seconds=5)),
+        base_ejection_time=duration(timedelta(seconds=10)),
+        max_ejection_time=duration(timedelta(seconds=60)),
+        max_ejection_percent=uint32(50),
+        enforcing_success_rate=uint32(100),
+        enforcing_failure_percentage=uint32(0),
+    )
+
+
+def _retry_policy(retry: RetryPolicy | None) -> _RetryPolicy | None:
+    if retry is None:
+        return None
+    return _RetryPolicy(
+        retry_on=",".join(retry.triggers),
+        num_retries=uint32(retry.num_retries),
+        retry_back_off=_RetryPolicy.RetryBackOff(
+            base_interval=duration(retry.base_interval), max_interval=duration(retry.max_interval)
+        ),
+    )

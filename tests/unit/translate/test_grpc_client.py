@@ -1,0 +1,81 @@
+"""What is promised of the resources of gRPC clients without a sidecar, each by name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mesh.model.names import Target, upstream_routes_name
+from mesh.model.shape import client_shape
+from mesh.model.topology import topology_of
+from mesh.policy.view import ProxyView, view_for
+from mesh.translate.grpc_client import client_cluster, client_listener, client_routes
+from tests.builders import a_policy, a_workload, documents
+from tests.unit.translate.scenarios import as_json
+
+STOCK = Target("shop", "stock", 50051)
+_RETRY = "{targetRefs: [{kind: Service, name: stock}], retry: {numRetries: 3, retryOn: {triggers: [unavailable]}}}"
+_PLAIN = documents(a_workload("stock", "port: 50051, serviceAccount: clerk"))
+_RETRIED = documents(a_workload("stock", "port: 50051, serviceAccount: clerk"), a_policy("retry", _RETRY))
+
+
+def view(mesh: Any = _PLAIN) -> ProxyView:
+    return view_for(client_shape("shop"), topology_of(mesh), mesh)
+
+
+def cluster() -> dict[str, Any]:
+    [destination] = view().destinations
+    return as_json(client_cluster(destination))
+
+
+def action(mesh: Any) -> dict[str, Any]:
+    [host] = view(mesh).virtual_hosts
+    [virtual_host] = as_json(client_routes(host))["virtual_hosts"]
+    [route] = virtual_host["routes"]
+    assert virtual_host["domains"] == ["*"]
+    found: dict[str, Any] = route["route"]
+    return found
+
+
+def test_a_listener_has_the_name_that_is_dialled_and_leads_to_the_routes_of_what_it_means() -> None:
+    listener = as_json(client_listener(("stock.shop:50051", STOCK)))
+    manager = listener["api_listener"]["api_listener"]
+
+    assert listener["name"] == "stock.shop:50051"
+    assert manager["rds"]["route_config_name"] == upstream_routes_name(STOCK)
+    assert [one["name"] for one in manager["http_filters"]] == ["envoy.filters.http.router"]
+    assert "address" not in listener
+
+
+def test_routes_know_the_retries_of_grpc_and_no_more() -> None:
+    assert action(_PLAIN) == {"cluster": "shop/stock/50051"}
+    assert action(_RETRIED)["retry_policy"] == {
+        "retry_on": "unavailable",
+        "num_retries": 3,
+        "retry_back_off": {"base_interval": "0.050s", "max_interval": "0.500s"},
+    }
+
+
+def test_whoever_answers_must_prove_the_account_of_the_service_in_the_field_that_grpc_reads() -> None:
+    context = cluster()["transport_socket"]["typed_config"]["common_tls_context"]
+
+    assert context["validation_context"] == {
+        "ca_certificate_provider_instance": {"instance_name": "proa"},
+        "match_subject_alt_names": [{"exact": "spiffe://proa.local/ns/shop/sa/clerk"}],
+    }
+    assert context["tls_certificate_provider_instance"] == {"instance_name": "proa"}
+
+
+def test_nothing_is_asked_of_a_client_that_would_make_it_refuse_the_cluster() -> None:
+    assert cluster().get("lb_policy", "ROUND_ROBIN") == "ROUND_ROBIN"
+    assert [threshold.keys() for threshold in cluster()["circuit_breakers"]["thresholds"]] == [{"max_requests"}]
+    assert not {"tls_params", "alpn_protocols", "combined_validation_context"} & set(keys(cluster()))
+    assert not {"sds_config", "tls_certificate_sds_secret_configs", "transport_socket_matches"} & set(keys(cluster()))
+
+
+def keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield key
+            yield from keys(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from keys(part)
