@@ -7,6 +7,7 @@ the build requirements, which are never installed beside Proa itself: at run tim
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,9 @@ API = "mesh/api/"
 SHIPPED = ("google/protobuf/", "google/api/", "google/rpc/", "google/type/", "opentelemetry/proto/")
 NOT_SHIPPED = ("google/api/expr/",)
 
+# What users import in their protos keeps its name, too: their generated code may be in one process with ours.
+OPTIONS = "proa/v1/options.proto"
+
 # What our own protos may import besides each other.
 LIBRARIES = ("google.protobuf", "google.api", "google.rpc", "google.type")
 
@@ -44,8 +48,11 @@ def generate_api() -> None:
     """Replaces all that was generated in `mesh/api`: the Envoy API and the protos of `protos/proa`, in that folder."""
     files = [prefixed(file) for file in (*envoy_files(), *own_files("proa"))]
     with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, API)
         generate(files, [file for file in files if file.name.startswith(API)], Path(scratch))
-        update_folders(ROOT / API, Path(scratch, API))
+        generate(files, [file for file in files if file.name == OPTIONS], out)
+        shutil.copyfile(PROTOS / OPTIONS, out / OPTIONS)  # for `protoc -I`
+        update_folders(ROOT / API, out)
 
 
 def generate_services() -> None:
@@ -114,7 +121,8 @@ def prefixed(file: FileDescriptorProto) -> FileDescriptorProto:
 
 
 def prefixed_name(name: str) -> str:
-    return name if name.startswith(SHIPPED) and not name.startswith(NOT_SHIPPED) else f"{API}{name}"
+    keeps = name == OPTIONS or (name.startswith(SHIPPED) and not name.startswith(NOT_SHIPPED))
+    return name if keeps else f"{API}{name}"
 
 
 def generate(files: Iterable[FileDescriptorProto], wanted: list[FileDescriptorProto], out: Path) -> None:
