@@ -94,6 +94,25 @@ class Topology:
         found = service.port(port) if service else None
         return Target(namespace, name, found.number) if found else None
 
+    def backend(self, namespace: str, name: str, port: int) -> Target | None:
+        """What a route means by the name of a service, or of one version of it: `orders-v2`.
+
+        Where a service has the name, it is meant; of two that a name can be split into, the one with the longer name.
+        """
+        if self.service(namespace, name):
+            return self.target(namespace, name, port)
+        cuts = (at for at in range(len(name) - 1, 0, -1) if name[at] == "-")
+        for service, version in ((name[:at], name[at + 1 :]) for at in cuts):
+            found = self.service(namespace, service)
+            if found and version in {known for known, _ in found.identities}:
+                return Target(namespace, service, port, version) if found.port(port) else None
+        return None
+
+    def port(self, target: Target) -> ServicePort | None:
+        """None when the target is not there."""
+        service = self.service(target.namespace, target.service)
+        return service.port(target.port) if service else None
+
     def schema(self, namespace: str, name: str, version: str = "") -> Schema | None:
         """The methods of one version, or with an empty `version` of any; None when none of them is known."""
         return self.schemas.get((namespace, name, version))
