@@ -1,11 +1,10 @@
-"""The instance's certificate: signed by the control plane, put where Envoy reads it, renewed."""
+"""A certificate: signed by the control plane, put where it is read, renewed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 
@@ -13,10 +12,8 @@ from mesh.agent.backoff import Backoff, jittered
 from mesh.agent.envoy import Admin
 from mesh.agent.log import log
 from mesh.agent.polling import until
-from mesh.agent.sds import write_secrets
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
 from mesh.errors import MeshError, UnreachableError
-from mesh.model.names import InstanceId
 
 LONGEST_SLEEP: Final = timedelta(minutes=1)
 """The clock is looked at so often: it goes on while a laptop sleeps, and a timer does not."""
@@ -34,29 +31,43 @@ class Validity:
     renew_at: datetime
 
 
+class Keep(Protocol):
+    """Puts a certificate where it is read. Raises OSError."""
+
+    def __call__(self, *, chain_pem: str, key_pem: str, bundle_pem: str) -> None: ...
+
+
 class Certificate:
-    """Owns the secrets of one instance, in `folder`. The key is made anew for every certificate."""
+    """The one for `who`, which `keep` puts in its place. The key is made anew for every certificate."""
 
     def __init__(
-        self, stub: "agents_pb2_grpc.AgentServiceAsyncStub", who: InstanceId, folder: Path, new_key: NewKey
+        self,
+        stub: "agents_pb2_grpc.AgentServiceAsyncStub",
+        who: agents_pb2.SignCertificateRequest,
+        keep: Keep,
+        new_key: NewKey,
     ) -> None:
         self._stub = stub
         self._who = who
-        self._folder = folder
+        self._keep = keep
         self._new_key = new_key
 
     async def obtain(self) -> Validity:
-        """Has a new key signed and puts it where Envoy reads it. Raises AioRpcError when the control plane does not."""
+        """Has a new key signed and puts it in its place. Raises AioRpcError when the control plane does not sign it."""
         key_pem, csr = await self._new_key()
-        request = agents_pb2.SignCertificateRequest(namespace=self._who.namespace, workload=self._who.workload, csr=csr)
+        request = agents_pb2.SignCertificateRequest(csr=csr)
+        request.MergeFrom(self._who)
         signed = await self._stub.SignCertificate(request, timeout=5, wait_for_ready=True)
-        write_secrets(self._folder, chain_pem=signed.chain_pem, key_pem=key_pem, bundle_pem=signed.bundle_pem)
+        self._keep(chain_pem=signed.chain_pem, key_pem=key_pem, bundle_pem=signed.bundle_pem)
         validity = Validity(signed.not_after.ToDatetime(UTC), signed.renew_at.ToDatetime(UTC))
         log("certificate_written", not_after=validity.not_after.isoformat(), renew_at=validity.renew_at.isoformat())
         return validity
 
-    async def keep_valid(self, current: Validity, admin: Admin) -> None:
-        """Renews it for ever, each time when `renew_at` has come. A control plane that is away is asked again."""
+    async def keep_valid(self, current: Validity, renewed: Callable[[Validity], Awaitable[None]]) -> None:
+        """Renews it for ever, each time when `renew_at` has come. A control plane that is away is asked again.
+
+        `renewed` is awaited after each renewal.
+        """
         backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
         while True:
             await _reached(current.renew_at)
@@ -67,7 +78,7 @@ class Certificate:
                 await asyncio.sleep(jittered(backoff.after(timedelta())).total_seconds())
                 continue
             backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
-            await _confirm(current, admin)
+            await renewed(current)
 
 
 async def _reached(moment: datetime) -> None:
@@ -75,7 +86,7 @@ async def _reached(moment: datetime) -> None:
         await asyncio.sleep(min(left, LONGEST_SLEEP).total_seconds())
 
 
-async def _confirm(current: Validity, admin: Admin) -> None:
+async def confirm_loaded(admin: Admin, current: Validity) -> None:
     """Says whether Envoy has loaded it, by its own word."""
 
     async def loaded() -> bool:

@@ -4,11 +4,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from mesh.agent.addresses import Addresses
 from mesh.agent.attachment import Attachment
-from mesh.agent.certificate import Certificate, Validity
+from mesh.agent.certificate import Certificate, Validity, confirm_loaded
 from mesh.agent.departure import Departure, callers_gone
 from mesh.agent.envoy import Envoy
 from mesh.agent.folders import Folders
@@ -48,12 +49,13 @@ class Instance:
         instance cannot go on as it is.
         """
         self._report()
+        loaded = partial(confirm_loaded, self._sidecar.admin)
         try:
             async with asyncio.TaskGroup() as tasks:
                 attachment = tasks.create_task(self._attachment.run())
                 sidecar = tasks.create_task(_after(self._bootstrapped.wait(), self._sidecar.run))
                 service = tasks.create_task(_after(self._sidecar.listens(), self._service.run))
-                renewal = tasks.create_task(certificate.keep_valid(validity, self._sidecar.admin))
+                renewal = tasks.create_task(certificate.keep_valid(validity, loaded))
                 logs = tasks.create_task(keep_short(self._folders.service_log, self._folders.envoy_log))
                 how = await departure
                 log("departing", how=how.name.lower())

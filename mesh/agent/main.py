@@ -2,17 +2,15 @@
 
 import argparse
 import asyncio
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from mesh.agent.addresses import Addresses, addresses_for, port_names
 from mesh.agent.certificate import Certificate, Validity
-from mesh.agent.departure import Departure
 from mesh.agent.envoy import find
 from mesh.agent.folders import Folders
 from mesh.agent.instance import Instance
@@ -20,21 +18,18 @@ from mesh.agent.log import log
 from mesh.agent.new_key import made_apart
 from mesh.agent.plan import Plan, plan_from
 from mesh.agent.ports import PortBook
+from mesh.agent.program import cause_of, departure_on_signals, unless
+from mesh.agent.sds import write_secrets
 from mesh.agent.server import answered, connect
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
-from mesh.errors import MeshError, StateError
+from mesh.errors import MeshError
 from mesh.model.names import InstanceId
 
-DEPARTURES: Final = {
-    signal.SIGTERM: Departure.LEAVES,
-    signal.SIGINT: Departure.LEAVES,
-    signal.SIGUSR1: Departure.MESH_ENDS,
-}
+REMEDY: Final = "Look whether the workload is still there: proa get workloads -A"
+"""When the control plane does not want the instance."""
 
 KILLED: Final = 130
 """Exit code after a second signal, and after the process that started this one has gone."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except asyncio.CancelledError:
         return KILLED
     except (MeshError, OSError, ExceptionGroup) as error:
-        cause = _cause(error)
+        cause = cause_of(error)
         print(f"error: {cause}", file=sys.stderr)
         return cause.exit_code
     return 0
 
 
 async def _run(options: Options) -> None:
-    departure = _departure_on_signals()
+    departure = departure_on_signals()
     _end_with(options.lifeline)
     folders = options.folders
     envoy = find()
@@ -70,8 +65,9 @@ async def _run(options: Options) -> None:
     log("agent_started", instance=folders.id.node_id, server=options.server, envoy=envoy.version)
     async with connect(options.server) as channel:
         stub: agents_pb2_grpc.AgentServiceAsyncStub = agents_pb2_grpc.AgentServiceStub(channel)
-        certificate = Certificate(stub, folders.id, folders.secrets, made_apart)
-        prepared = await _unless(departure, _prepare(stub, folders, certificate))
+        who = agents_pb2.SignCertificateRequest(namespace=folders.id.namespace, workload=folders.id.workload)
+        certificate = Certificate(stub, who, partial(write_secrets, folders.secrets), made_apart)
+        prepared = await unless(departure, _prepare(stub, folders, certificate))
         if prepared:
             plan, addresses, validity = prepared
             await Instance(stub, plan, addresses, envoy, folders).run(certificate, validity, departure)
@@ -85,8 +81,9 @@ async def _prepare(
     who = folders.id
     request = agents_pb2.GetLaunchPlanRequest(namespace=who.namespace, workload=who.workload)
     async with asyncio.TaskGroup() as tasks:
-        validity = tasks.create_task(answered(who.node_id, certificate.obtain))
-        answer = await answered(who.node_id, lambda: stub.GetLaunchPlan(request, timeout=5, wait_for_ready=True))
+        validity = tasks.create_task(answered(who.node_id, certificate.obtain, REMEDY))
+        plan_of = partial(stub.GetLaunchPlan, request, timeout=5, wait_for_ready=True)
+        answer = await answered(who.node_id, plan_of, REMEDY)
         plan = plan_from(answer.plan)
         addresses = await asyncio.to_thread(_allocate, folders, plan)
     return plan, addresses, validity.result()
@@ -102,22 +99,6 @@ def _allocate(folders: Folders, plan: Plan) -> Addresses:
     return addresses_for(plan, given, str(folders.admin))
 
 
-def _departure_on_signals() -> asyncio.Future[Departure]:
-    """Comes with the first signal. The second one cancels the calling task."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    departure: asyncio.Future[Departure] = loop.create_future()
-
-    def take(number: signal.Signals) -> None:
-        if not departure.done():
-            departure.set_result(DEPARTURES[number])
-        elif task:
-            task.cancel()
-
-    for number in DEPARTURES:
-        loop.add_signal_handler(number, take, number)
-    return departure
-
-
 def _end_with(lifeline: int | None) -> None:
     """Cancels the calling task when the other end of the pipe is closed. Nobody ever writes into it."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -130,32 +111,6 @@ def _end_with(lifeline: int | None) -> None:
         task.cancel()
 
     loop.add_reader(lifeline, closed)
-
-
-async def _unless(departure: asyncio.Future[Departure], work: Coroutine[Any, Any, Result]) -> Result | None:
-    """The result of `work`; None when the departure comes first, and then `work` is cancelled."""
-    task = asyncio.ensure_future(work)
-    either: set[asyncio.Future[Any]] = {task, departure}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def _cause(error: Exception) -> MeshError:
-    """The first problem that is for people. What is none of ours is raised again, with its traceback: it is a bug."""
-    match error:
-        case ExceptionGroup(exceptions=[first, *_]):
-            return _cause(first)
-        case OSError():
-            remedy = "Look whether the state folder may be written and its disk has room"
-            return StateError(str(error.filename or "state"), str(error.strerror or error), remedy)
-        case MeshError():
-            return error
-    raise error
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:

@@ -30,10 +30,10 @@ def connect(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=OPTIONS)
 
 
-async def answered(where: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+async def answered(where: str, call: Callable[[], Awaitable[Answer]], remedy: str) -> Answer:
     """The answer to `call`, which is made again for as long as the control plane is away.
 
-    Raises StartError, about `where`, when the control plane refuses.
+    Raises StartError, about `where` and with the `remedy`, when the control plane refuses.
     """
     backoff = reconnects()
     while True:
@@ -41,10 +41,6 @@ async def answered(where: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
             return await call()
         except grpc.aio.AioRpcError as error:
             if error.code() not in AWAY:
-                raise StartError(
-                    where,
-                    f"the control plane refuses: {error.details()}",
-                    "Look whether the workload is still there: proa get workloads -A",
-                ) from error
+                raise StartError(where, f"the control plane refuses: {error.details()}", remedy) from error
             log("control_plane_away", why=error.details())
             await asyncio.sleep(jittered(backoff.after(timedelta())).total_seconds())

@@ -1,0 +1,60 @@
+"""What the programs of this room share: how they are told to end, and how they say what went wrong."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from mesh.agent.departure import Departure
+from mesh.errors import MeshError, StateError
+
+DEPARTURES: Final = {
+    signal.SIGTERM: Departure.LEAVES,
+    signal.SIGINT: Departure.LEAVES,
+    signal.SIGUSR1: Departure.MESH_ENDS,
+}
+
+Result = TypeVar("Result")
+
+
+def departure_on_signals() -> asyncio.Future[Departure]:
+    """Comes with the first signal. The second one cancels the calling task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    departure: asyncio.Future[Departure] = loop.create_future()
+
+    def take(number: signal.Signals) -> None:
+        if not departure.done():
+            departure.set_result(DEPARTURES[number])
+        elif task:
+            task.cancel()
+
+    for number in DEPARTURES:
+        loop.add_signal_handler(number, take, number)
+    return departure
+
+
+async def unless(departure: asyncio.Future[Departure], work: Coroutine[Any, Any, Result]) -> Result | None:
+    """The result of `work`; None when the departure comes first, and then `work` is cancelled."""
+    task = asyncio.ensure_future(work)
+    either: set[asyncio.Future[Any]] = {task, departure}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def cause_of(error: Exception) -> MeshError:
+    """The first problem that is for people. What is none of ours is raised again, with its traceback: it is a bug."""
+    match error:
+        case ExceptionGroup(exceptions=[first, *_]):
+            return cause_of(first)
+        case OSError():
+            remedy = "Look whether the state folder may be written and its disk has room"
+            return StateError(str(error.filename or "state"), str(error.strerror or error), remedy)
+        case MeshError():
+            return error
+    raise error
