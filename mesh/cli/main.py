@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from mesh.cli import debug, documents, down, logs, proxies, render, up, version, workloads
+from mesh.cli import bootstrap, debug, documents, down, logs, proxies, render, up, version, workloads
 from mesh.errors import MeshError
 
 INTERRUPTED: Final = 130
@@ -47,6 +47,7 @@ for command in (
     version.version,
 ):
     app.command()(command)
+app.add_typer(bootstrap.bootstrap)
 app.add_typer(debug.debug)
 
 

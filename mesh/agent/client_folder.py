@@ -1,0 +1,77 @@
+"""The folder of a gRPC client without a sidecar: its bootstrap, and its certificate as PEM files."""
+
+import fcntl
+import os
+import secrets
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.agent.versions import CURRENT, swap_in
+from mesh.errors import StateError
+from mesh.model.names import InstanceId
+from mesh.model.topology import Address
+from mesh.translate.grpc_bootstrap import CERTIFICATE, PRIVATE_KEY, ROOTS, client_of, grpc_bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFolder:
+    """`path` is absolute."""
+
+    path: Path
+
+    @property
+    def bootstrap(self) -> Path:
+        return self.path / "bootstrap.json"
+
+    @property
+    def certificates(self) -> Path:
+        return self.path / "certificates"
+
+    def claim(self) -> None:
+        """Makes the folder and takes it for this process, until that ends.
+
+        Raises StateError when it cannot be used, others may look into it, or another process has it.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            problem = f"the folder cannot be used: {os.strerror(error.errno or 0).lower()}"
+            raise StateError(str(self.path), problem, "Name another one with --dir") from error
+        found = os.fstat(descriptor)
+        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            os.close(descriptor)
+            remedy = f"Run `chmod 700 {self.path}` if it is yours, or name another folder with --dir"
+            raise StateError(
+                str(self.path), "others may look into this folder, and a private key is to be in it", remedy
+            )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            remedy = "Use what that one keeps there, or name another folder with --dir"
+            raise StateError(str(self.path), "another `proa bootstrap` keeps this folder", remedy) from error
+
+    def client(self, namespace: str, service_account: str) -> InstanceId:
+        """The client that the folder is for: programs that have read its bootstrap go on as the same one."""
+        with suppress(OSError, ValueError):
+            known = client_of(self.bootstrap.read_text())
+            if known == InstanceId.of_client(namespace, service_account, known.instance):
+                return known
+        return InstanceId.of_client(namespace, service_account, secrets.token_hex(4))
+
+    def keep_certificate(self, *, chain_pem: str, key_pem: str, bundle_pem: str) -> None:
+        swap_in(self.certificates, {CERTIFICATE: chain_pem, PRIVATE_KEY: key_pem, ROOTS: bundle_pem})
+
+    def keep_bootstrap(self, client: InstanceId, xds: Address) -> bool:
+        """Writes the bootstrap, as a whole or not at all; whether it is another one than before."""
+        text = grpc_bootstrap(client, xds, str(self.certificates / CURRENT))
+        if self.bootstrap.exists() and self.bootstrap.read_text() == text:
+            return False
+        new = self.bootstrap.with_suffix(".new")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        new.replace(self.bootstrap)
+        return True

@@ -1,0 +1,62 @@
+"""`proa bootstrap`: what programs need that join the mesh without a sidecar."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesh.cli.options import Format, ServerOption, StateOption
+from mesh.model.names import DEFAULT_NAMESPACE
+
+bootstrap = typer.Typer(name="bootstrap", help="Join the mesh without a sidecar.", no_args_is_help=True)
+
+
+@bootstrap.callback()
+def _commands() -> None:
+    """Join the mesh without a sidecar."""
+
+
+@bootstrap.command()
+def grpc(
+    service_account: Annotated[str, typer.Option("--service-account", metavar="NAME", help="Who the client is.")],
+    folder: Annotated[
+        Path,
+        typer.Option("--dir", metavar="DIR", help="Where its bootstrap and certificates are kept.", readable=False),
+    ],
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Of the service account.")
+    ] = DEFAULT_NAMESPACE,
+    state: StateOption = None,
+    server: ServerOption = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="table: the line for a shell.")] = Format.TABLE,
+) -> None:
+    """Let gRPC clients call services of the mesh by `xds:///NAME`, until Ctrl-C.
+
+    Says what to export when DIR is ready, and renews the certificates in it while it runs.
+    """
+    import asyncio
+
+    from mesh.agent.client_folder import ClientFolder
+    from mesh.agent.grpc_client import run
+    from mesh.cli.connection import address_of
+
+    def say_ready(path: Path) -> None:
+        import json
+
+        from mesh.cli.output import perhaps_unread, write
+
+        with perhaps_unread(sys.stdout):
+            if output is Format.TABLE:
+                print(f"export GRPC_XDS_BOOTSTRAP={shlex.quote(str(path))}")
+            else:
+                write(json.loads(path.read_text()), output)
+
+    address = address_of(state, server)
+    try:
+        asyncio.run(run(address, namespace, service_account, ClientFolder(folder.absolute()), say_ready))
+    except asyncio.CancelledError:  # by a second Ctrl-C
+        raise KeyboardInterrupt from None
