@@ -68,28 +68,24 @@ async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, numbers: CollectorRegistry, within: timedelta
 ) -> None:
     """One request and its answer."""
+    writer.transport.set_write_buffer_limits(0)  # `drain` returns when all is on its way, and nothing is left to drop
     try:
         async with asyncio.timeout(within.total_seconds()):
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.LimitOverrunError:
-                writer.write(_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
-            else:
-                writer.write(_answer(head, numbers))
-            writer.close()
-            await writer.wait_closed()
+            writer.write(await _answer(reader, numbers))
+            await writer.drain()
     except (OSError, EOFError, TimeoutError):
         pass  # it has gone, or is too slow
     except Exception:
         log.exception("metrics_not_told")
     finally:
-        # Whatever it has not read by now is dropped.
         writer.transport.abort()
 
 
-def _answer(head: bytes, numbers: CollectorRegistry) -> bytes:
+async def _answer(reader: asyncio.StreamReader, numbers: CollectorRegistry) -> bytes:
     try:
-        method, path, headers = _request(head)
+        method, path, headers = _request(await reader.readuntil(b"\r\n\r\n"))
+    except asyncio.LimitOverrunError:
+        return _response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     except (ValueError, http.client.HTTPException):
         return _response(HTTPStatus.BAD_REQUEST)
     if path != "/metrics":

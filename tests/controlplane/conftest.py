@@ -176,7 +176,8 @@ class Plane:
 @pytest.fixture
 async def plane(opened: Open, tmp_path: Path) -> AsyncIterator[Plane]:
     registry, stop = await opened(), asyncio.Event()
-    settings = Settings(tmp_path, tmp_path / "run" / "api.sock", Address("127.0.0.1", free_port()))
+    xds, metrics = Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port())
+    settings = Settings(tmp_path, tmp_path / "run" / "api.sock", xds, metrics)
     serving = asyncio.create_task(serve(settings, registry, stop))
     async with connected(settings.api) as client:
         yield Plane(client, registry, settings)

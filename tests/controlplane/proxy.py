@@ -24,9 +24,10 @@ EVERY_TYPE = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, EXTENSION)
 
 @dataclass
 class Proxy:
-    """`has` holds the versions of its resources by type. With `acknowledges` off nothing is answered.
+    """`has` holds the versions of its resources by type.
 
-    A response with a resource that `refuses` has by type and name gets a NACK with these words.
+    With `acknowledges` off nothing is answered until `acknowledge`. A response with a resource that `refuses` has by
+    type and name gets a NACK with these words.
     """
 
     call: Any
@@ -34,6 +35,7 @@ class Proxy:
     refuses: dict[tuple[str, str], str] = field(default_factory=dict)
     has: dict[str, dict[str, str]] = field(default_factory=dict)
     responses: int = 0
+    unanswered: list[discovery_pb2.DeltaDiscoveryRequest] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def subscribe(self, type_url: str, *names: str, node: str = "", **more: Any) -> None:
@@ -52,8 +54,15 @@ class Proxy:
                 self._take(response)
             self.responses += 1
             self.changed.set()
+            self.unanswered.append(answer)
             if self.acknowledges:
-                await self.call.write(answer)
+                await self.acknowledge()
+
+    async def acknowledge(self) -> None:
+        """Answers for what has come, and for all that comes from now on."""
+        self.acknowledges = True
+        while self.unanswered:
+            await self.call.write(self.unanswered.pop(0))
 
     def _take(self, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
         held = self.has.setdefault(response.type_url, {})

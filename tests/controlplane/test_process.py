@@ -226,9 +226,23 @@ async def test_an_xds_port_that_is_taken_is_said_as_soon_as_it_is_needed(start, 
     assert "Traceback" not in said
 
 
+async def test_a_port_for_metrics_that_is_taken_is_said(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, said = await end_of(await start("--metrics", address))
+
+    assert code == 1
+    assert [line.startswith(f"error: {address}: metrics cannot be served there") for line in complaints(said)] == [True]
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
-    [pytest.param("--api", "tcp:1", id="no socket"), pytest.param("--xds", "here", id="no address")],
+    [
+        pytest.param("--api", "tcp:1", id="no socket"),
+        pytest.param("--xds", "here", id="no address"),
+        pytest.param("--metrics", "9090", id="no host"),
+    ],
 )
 async def test_arguments_that_cannot_work_are_wrong_usage(start, option, value):
     code, said = await end_of(await start(option, value))

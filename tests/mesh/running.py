@@ -177,6 +177,18 @@ async def soon(
     return value
 
 
+def taken(host: str, port: int) -> socket.socket:
+    """The port, held by somebody else, as soon as it is free."""
+
+    def take() -> socket.socket | None:
+        try:
+            return socket.create_server((host, port))
+        except OSError:
+            return None
+
+    return eventually(take)
+
+
 def alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

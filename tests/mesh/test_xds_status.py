@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.snapshot.types import CLUSTER
 from mesh.xds.services import AGGREGATED
-from tests.mesh.running import ROOT, RunningMesh, eventually
+from tests.mesh.running import ROOT, RunningMesh, eventually, taken
 
 pytestmark = pytest.mark.envoy
 
@@ -48,18 +47,6 @@ def test_a_refusal_names_the_proxy_envoys_words_and_the_document(mesh: RunningMe
         assert f"Programmed: no, Refused: {ORDERS}: Listener {LISTENER}: " in described
         assert conditions(mesh, "catalog")["Programmed"] == "True", "it has no part in that"
     mesh.remember()
-
-
-def taken(host: str, port: int) -> socket.socket:
-    """The port, held by somebody else, as soon as it is free."""
-
-    def take() -> socket.socket | None:
-        try:
-            return socket.create_server((host, port))
-        except OSError:
-            return None
-
-    return eventually(take)
 
 
 def refusing(mesh: RunningMesh) -> dict[str, Any] | None:
