@@ -2,73 +2,90 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Final
 
-from mesh.controlplane.memo import Memo
+from mesh.controlplane.endpoints import EndpointIndex
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId, Target
-from mesh.model.shape import Instance, Shape, shape_of
-from mesh.model.topology import Endpoint, Topology
-from mesh.model.workload import Locality
-from mesh.policy.view import ProxyView, view_for
+from mesh.model.shape import Instance, shape_of
+from mesh.model.topology import Topology
+from mesh.model.workload import Locality, Workload
+from mesh.policy.view import Views
 from mesh.registry.changes import Changes
-from mesh.registry.leases import Lease, endpoints_of, instance_of
+from mesh.registry.leases import Lease, instance_of
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
-from mesh.snapshot.resource import Resource, resource
-from mesh.snapshot.seal import Part, part, seal
-from mesh.translate.endpoint import load_assignment
-from mesh.translate.resources import instance_resources, resources_for
+from mesh.snapshot.resource import Resource
+from mesh.snapshot.seal import Part, Snapshot, part, seal
+from mesh.snapshot.views import ViewSeal
+from mesh.translate.resources import instance_resources
 from mesh.xds.cache import Cache
 
-SETTLE: Final = timedelta(milliseconds=50)
-"""A single change is compiled at once; those that follow within this time are compiled together."""
+SETTLE: Final = timedelta(milliseconds=60)
+"""A single change is compiled at once; those that follow within this time are compiled together: 17 passes a second."""
 
 log = logging.getLogger(__name__)
 
 
+class _Revision:
+    """What is in force, and the shared parts that follow from it."""
+
+    def __init__(self, topology: Topology, documents: Documents, seal_view: ViewSeal) -> None:
+        self.topology = topology
+        self.documents = documents
+        self._views = Views(topology, documents)
+        self._seal_view = seal_view
+        self._parts: dict[int, tuple[Workload, Part]] = {}
+
+    def clusters(self) -> dict[str, Target]:
+        """Everything that a cluster may be made for, by its name."""
+        targets = (
+            Target(service.namespace, service.name, port.number, version)
+            for service in self.topology.services.values()
+            for port in service.ports
+            for version in {"", *(version for version, _ in service.identities)}
+        )
+        return {target.cluster: target for target in targets}
+
+    def shared(self, workload: Workload) -> Part:
+        """What the instances of the workload share. They have the very same workload, which is quick to look up."""
+        if id(workload) not in self._parts:
+            view = self._views.of(shape_of(workload, self.topology))
+            self._parts[id(workload)] = (workload, self._seal_view.part(view))
+        return self._parts[id(workload)][1]
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What the last snapshot of an instance was made from."""
+    """A snapshot, and what it was made from."""
 
-    documents: Documents
     lease: Lease
-    shared: Part
+    revision: _Revision
     instance: Instance
+    shared: Part
+    own: Part
+    snapshot: Snapshot
 
-    def holds_for(self, lease: Lease, documents: Documents) -> bool:
-        """Whether nothing was written meanwhile and the lease says the same but for its health. Compares no content."""
+    def says_the_same(self, lease: Lease) -> bool:
+        """Whether nothing about the lease has changed but its health. Compares no content."""
         return (
-            self.documents is documents
-            and self.lease.workload is lease.workload
+            self.lease.workload is lease.workload
             and self.lease.addresses is lease.addresses
             and self.lease.identity is lease.identity
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The endpoints of one target, and from where they are looked at."""
-
-    target: Target
-    endpoints: tuple[Endpoint, ...]
-    near: Locality
-
-    def assignment(self) -> Resource:
-        return resource(self.target.cluster, load_assignment(self.target, self.endpoints, self.near))
-
-
 class Compiler:
     """Publishes what each instance should have, endpoints first, and tells the board which proxies there are.
 
-    Equal views are translated once, and what has not changed is not made again. Whatever goes wrong with one instance
-    or one target leaves that one with what it had before; it is logged, and found in `problems` by node id or cluster.
-    Each pass runs within a `timed()`.
+    A change costs what it changes: one of documents the parts that name it, and a look at each instance; one of an
+    instance itself and its endpoints. Whatever goes wrong with one instance or one target leaves that one with what it
+    had before, and is tried again at each pass; it is logged, and found in `problems` by node id or cluster. Each pass
+    runs within a `timed()`.
     """
 
     def __init__(
@@ -78,17 +95,20 @@ class Compiler:
         board: StatusBoard,
         timed: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.problems: Mapping[str, str] = {}
+        self.problems: dict[str, str] = {}
         self._registry = registry
         self._cache = cache
         self._board = board
         self._timed = timed
-        self._shared = Memo(_shared_part)
-        self._assignments = Memo(_Seen.assignment)
+        self._touched = registry.follow_leases()
+        self._failed: dict[str, InstanceId | Target] = {}
+        self._seal_view = ViewSeal()
+        self._revision = _Revision(Topology(), Documents(), self._seal_view)
+        self._endpoints = EndpointIndex()
+        self._clusters: Mapping[str, Target] = {}
         self._published: dict[Locality, dict[str, Resource]] = {}
         self._expected: dict[InstanceId, Identity] = {}
         self._made: dict[InstanceId, _Made] = {}
-        self._documents: Documents | None = None
         self._compiled = -1
         self._passes = Changes()
 
@@ -108,87 +128,112 @@ class Compiler:
     def compile(self) -> None:
         """Publishes what should be as of now."""
         number = self._registry.changed.number
-        problems: dict[str, str] = {}
+        leases = self._registry.leases
         with self._timed():
-            self._forget_instances()
-            self._publish_endpoints(problems)
-            self._publish_snapshots(problems)
-        self.problems = problems
+            is_revised = self._revise()
+            touched, failed = self._touched.copy(), tuple(self._failed.values())
+            self._touched.clear()
+            self._forget_instances(touched - leases.keys())
+            self._publish_endpoints(touched, {one for one in failed if isinstance(one, Target)})
+            touched.update(one for one in failed if isinstance(one, InstanceId))
+            for instance in leases if is_revised else touched & leases.keys():
+                self._publish_snapshot(leases[instance])
         self._compiled = number
         self._passes.notify()
 
-    def _forget_instances(self) -> None:
-        for gone in self._expected.keys() - self._registry.leases.keys():
-            self._cache.withdraw(gone.node_id)
-            self._board.forget(gone.node_id)
-            del self._expected[gone]
-            self._made.pop(gone, None)
+    def _revise(self) -> bool:
+        """Whether something was written that means anything else than before."""
+        now, before = self._registry, self._revision
+        # Topology that is equal stays the same object, by which instances know that they need not be made again.
+        topology = before.topology if now.topology == before.topology else now.topology
+        if topology is before.topology and now.documents == before.documents:
+            return False
+        self._revision = _Revision(topology, now.documents, self._seal_view)
+        if topology is not before.topology:
+            self._clusters = self._revision.clusters()
+        return True
 
-    def _publish_endpoints(self, problems: dict[str, str]) -> None:
-        leases = tuple(self._registry.leases.values())
-        endpoints = endpoints_of(leases)
-        targets = _targets(self._registry.topology)
-        for near in {lease.workload.locality for lease in leases}:
-            before = self._published.get(near, {})
-            now = {target.cluster: before[target.cluster] for target in targets if target.cluster in before}
-            for target in targets:
-                with self._sparing_others(target.cluster, problems):
-                    now[target.cluster] = self._assignments.get(_Seen(target, endpoints.get(target, ()), near))
-            self._published[near] = now
-            self._cache.publish_endpoints(near, now)
-        self._assignments.end_pass()
+    def _forget_instances(self, gone: Collection[InstanceId]) -> None:
+        for instance in self._expected.keys() & gone:
+            self._cache.withdraw(instance.node_id)
+            self._board.forget(instance.node_id)
+            del self._expected[instance]
+            self._made.pop(instance, None)
+            self._succeed(instance)
 
-    def _publish_snapshots(self, problems: dict[str, str]) -> None:
-        documents, topology = self._registry.documents, self._registry.topology
+    def _publish_endpoints(self, touched: Collection[InstanceId], failed: Collection[Target]) -> None:
+        changed = set(failed)
+        for instance in touched:
+            changed |= self._endpoints.put(instance, self._registry.leases.get(instance))
+        now = {near: self._kept(near) for near in self._endpoints.localities}
+        missing = {cluster for assignments in now.values() for cluster in self._clusters.keys() - assignments.keys()}
+        for target in changed | {self._clusters[cluster] for cluster in missing}:
+            with self._sparing_others(target):
+                if target.cluster in self._clusters:
+                    self._assign(target, now, is_changed=target in changed)
+        for near in self._published.keys() - now.keys():
+            self._cache.withdraw_endpoints(near)
+        for near, assignments in now.items():
+            self._cache.publish_endpoints(near, assignments)
+        self._published = now
 
-        @cache
-        def shared(shape: Shape) -> Part:
-            return self._shared.get(view_for(shape, topology, documents))
+    def _kept(self, near: Locality) -> dict[str, Resource]:
+        """What was published there, but for what has gone since."""
+        before = self._published.get(near, {})
+        gone = before.keys() - self._clusters.keys()
+        return {cluster: one for cluster, one in before.items() if cluster not in gone} if gone else dict(before)
 
-        for lease in self._registry.leases.values():
-            self._expect(lease)
-            made = self._made.get(lease.id)
-            if made is None or not made.holds_for(lease, documents):
-                with self._sparing_others(lease.id.node_id, problems):
-                    resources = shared(shape_of(lease.workload, topology))
-                    self._publish(_Made(documents, lease, resources, instance_of(lease, topology)))
-        if documents is not self._documents:
-            self._documents = documents
-            self._shared.end_pass()
+    def _assign(self, target: Target, now: Mapping[Locality, dict[str, Resource]], *, is_changed: bool) -> None:
+        for near, assignments in now.items():
+            before = assignments.get(target.cluster)
+            if is_changed or before is None:
+                made = self._endpoints.assignment(target, near)
+                assignments[target.cluster] = before if before == made else made
 
-    def _expect(self, lease: Lease) -> None:
+    def _publish_snapshot(self, lease: Lease) -> None:
         if self._expected.get(lease.id) != lease.identity:
             self._expected[lease.id] = lease.identity
             self._board.expect(lease.id.node_id, lease.identity.uri)
+        before = self._made.get(lease.id)
+        if before is None or before.revision is not self._revision or not before.says_the_same(lease):
+            with self._sparing_others(lease.id):
+                self._made[lease.id] = now = self._make(lease, before)
+                self._cache.publish(lease.id.node_id, now.snapshot)
 
-    def _publish(self, new: _Made) -> None:
-        before = self._made.get(new.lease.id)
-        if before is None or before.shared is not new.shared or before.instance != new.instance:
-            snapshot = seal(new.shared, part(instance_resources(new.instance)))
-            self._cache.publish(new.lease.id.node_id, snapshot)
-        self._made[new.lease.id] = new
+    def _make(self, lease: Lease, before: _Made | None) -> _Made:
+        """What has not changed since `before` is taken from there."""
+        revision = self._revision
+        shared = revision.shared(lease.workload)
+        if before and before.says_the_same(lease) and before.revision.topology is revision.topology:
+            instance, own = before.instance, before.own
+        else:
+            instance = instance_of(lease, revision.topology)
+            own = before.own if before and before.instance == instance else part(instance_resources(instance))
+        if before and before.shared is shared and before.own is own:
+            snapshot = before.snapshot
+        else:
+            snapshot = seal(shared, own, before.snapshot if before else None)
+        return _Made(lease, revision, instance, shared, own, snapshot)
 
     @contextmanager
-    def _sparing_others(self, name: str, problems: dict[str, str]) -> Iterator[None]:
-        """Whatever goes wrong inside concerns `name` alone. It is logged when it begins, not at each pass."""
+    def _sparing_others(self, one: InstanceId | Target) -> Iterator[None]:
+        """Whatever goes wrong inside concerns `one` alone. It is logged when it begins, not at each pass."""
+        name = _name(one)
         try:
             yield
         except Exception as error:
-            problems[name] = str(error) or type(error).__name__
-            if self.problems.get(name) != problems[name]:
+            said = str(error) or type(error).__name__
+            if self.problems.get(name) != said:
                 log.exception("not_compiled name=%s", name)
+            self.problems[name] = said
+            self._failed[name] = one
+        else:
+            self._succeed(one)
+
+    def _succeed(self, one: InstanceId | Target) -> None:
+        if self._failed.pop(_name(one), None):
+            del self.problems[_name(one)]
 
 
-def _shared_part(view: ProxyView) -> Part:
-    """Translated and serialised once for all proxies of equal view."""
-    return part(resources_for(view))
-
-
-def _targets(topology: Topology) -> list[Target]:
-    """Everything that a cluster may be made for."""
-    return [
-        Target(service.namespace, service.name, port.number, version)
-        for service in topology.services.values()
-        for port in service.ports
-        for version in sorted({"", *(version for version, _ in service.identities)})
-    ]
+def _name(one: InstanceId | Target) -> str:
+    return one.cluster if isinstance(one, Target) else one.node_id

@@ -65,6 +65,7 @@ class Registry:
         # Nobody is connected yet, so each lease that was stored gets one full term.
         self._ends = dict.fromkeys(self._leases, uptime() + term)
         self._writing = asyncio.Lock()
+        self._followers: list[set[InstanceId]] = []
         self._unfinished: set[asyncio.Task[Any]] = set()
         self._state = state
         self._meaning = _Meaning.of(state)
@@ -103,6 +104,12 @@ class Registry:
     @property
     def leases(self) -> Mapping[InstanceId, Lease]:
         return self._leases
+
+    def follow_leases(self) -> set[InstanceId]:
+        """A set with all of them, to which each that comes, changes or goes is added. The caller empties it."""
+        followed = set(self._leases)
+        self._followers.append(followed)
+        return followed
 
     def attached(self, instance: InstanceId) -> bool:
         """Whether the agent of the instance is connected."""
@@ -220,7 +227,7 @@ class Registry:
         if lease != self._leases.get(lease.id):
             await self._store.save_lease(lease)
             self._leases[lease.id] = lease
-            self.changed.notify()
+            self._tell([lease.id])
 
     async def _forget(self) -> tuple[InstanceId, ...]:
         async with self._writing:
@@ -230,8 +237,13 @@ class Registry:
                 for instance in gone:
                     del self._leases[instance], self._ends[instance]
                 self.ended += len(gone)
-                self.changed.notify()
+                self._tell(gone)
             return gone
+
+    def _tell(self, changed: Iterable[InstanceId]) -> None:
+        for followed in self._followers:
+            followed.update(changed)
+        self.changed.notify()
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Does the work whatever becomes of the caller: a commit that nobody waits for is still remembered."""

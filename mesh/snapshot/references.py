@@ -1,10 +1,11 @@
 """What resources refer to by name, read from the messages themselves, whatever they are wrapped in."""
 
 from collections.abc import Iterator
+from functools import cache, lru_cache
 
 from google.protobuf import symbol_database
 from google.protobuf.any_pb2 import Any
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from mesh.api.envoy.config.core.v3 import grpc_service_pb2
@@ -29,27 +30,42 @@ FIELDS = {
 def references(message: Message) -> Iterator[tuple[str, str]]:
     """(type URL, name) of every resource that `message` needs, packed messages included."""
     if isinstance(message, Any):
-        yield from _packed(message)
+        yield from _packed(message.TypeName(), message.value)
         return
+    kind = message.DESCRIPTOR
     for field, value in message.ListFields():
-        type_url = FIELDS.get((message.DESCRIPTOR.full_name, field.name))
+        type_url = FIELDS.get((kind.full_name, field.name))
         if type_url:
             yield type_url, value
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            for child in _children(field, value):
+        elif field.message_type and _may_refer(field.message_type):
+            for child in _children(field.message_type, value):
                 yield from references(child)
 
 
-def _packed(message: Any) -> Iterator[tuple[str, str]]:
-    inner = symbol_database.Default().GetSymbol(message.TypeName())()
-    message.Unpack(inner)
-    yield from references(inner)
+@lru_cache(maxsize=256)
+def _packed(name: str, value: bytes) -> tuple[tuple[str, str], ...]:
+    """Most listeners have the same filters."""
+    return tuple(references(symbol_database.Default().GetSymbol(name).FromString(value)))
 
 
-def _children(field: FieldDescriptor, value: object) -> Iterator[Message]:
+@cache
+def _may_refer(kind: Descriptor) -> bool:
+    """Whether a message of this kind can have a reference in it, at any depth."""
+    seen, due = {kind}, [kind]
+    while due:
+        one = due.pop()
+        if one.full_name == Any.DESCRIPTOR.full_name or any((one.full_name, f.name) in FIELDS for f in one.fields):
+            return True
+        inner = {field.message_type for field in one.fields if field.message_type} - seen
+        seen |= inner
+        due += inner
+    return False
+
+
+def _children(kind: Descriptor, value: object) -> Iterator[Message]:
     if isinstance(value, Message):
         yield value
-    elif hasattr(value, "values"):  # a map
-        yield from (child for child in value.values() if isinstance(child, Message))
+    elif kind.GetOptions().map_entry:
+        yield from value.values()  # type: ignore[attr-defined]
     else:
         yield from value  # type: ignore[misc]

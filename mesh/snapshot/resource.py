@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from google.protobuf.message import Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resource:
     """`version` is a digest of `value`: equal config has an equal version in any replica, after any restart.
 
@@ -16,12 +16,12 @@ class Resource:
     of it again.
     """
 
-    name: str
-    type_url: str
-    value: bytes
+    name: str = field(hash=False)
+    type_url: str = field(hash=False)
+    value: bytes = field(hash=False)
     version: str
-    needs: tuple[tuple[str, str], ...] = ()
-    ttl: timedelta | None = None
+    needs: tuple[tuple[str, str], ...] = field(default=(), hash=False)
+    ttl: timedelta | None = field(default=None, hash=False)
 
 
 def type_url(message: type[Message] | Message) -> str:

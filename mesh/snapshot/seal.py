@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -14,8 +16,8 @@ from mesh.snapshot.resource import Resource, digest, resource, type_url
 from mesh.snapshot.types import CLUSTER, EXTENSION, LISTENER, ROUTE, RUNTIME
 from mesh.translate.resources import Resources
 
-IN_BOOTSTRAP: Final = frozenset({XDS_CLUSTER, TELEMETRY_CLUSTER, LOCAL_CLUSTER})
-"""Clusters that every proxy has before it has a snapshot."""
+ALWAYS: Final = {CLUSTER: frozenset({XDS_CLUSTER, TELEMETRY_CLUSTER, LOCAL_CLUSTER})}
+"""What every proxy has before it has a snapshot: the clusters of its bootstrap."""
 
 REFERRING: Final = (LISTENER, ROUTE)
 """Types that name resources of other types."""
@@ -34,11 +36,23 @@ class Snapshot:
         return self.resources.get(type_url, {})
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What several proxies share, or what one has of its own, as bytes: by type URL, then by name."""
+class Named(dict[str, Resource]):
+    """Resources of one type by name, sorted. Not to be changed. A dict that weak references can point to."""
 
-    resources: Mapping[str, Mapping[str, Resource]]
+
+NONE: Final = Named()
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Part:
+    """What several proxies share, or what one has of its own, as bytes: by type URL, then by name.
+
+    `needs` are the resources elsewhere that it refers to, each with the first that does.
+    """
+
+    resources: Mapping[str, Named]
+    needs: Mapping[tuple[str, str], Resource]
+    version: str
 
 
 def part(resources: Resources) -> Part:
@@ -50,50 +64,73 @@ def part(resources: Resources) -> Part:
         RUNTIME: resources.runtimes,
         EXTENSION: resources.extensions,
     }
-    return Part({url: _sealed(messages) for url, messages in sorted(by_type.items())})
+    return part_of({url: by_name(map(sealed, messages)) for url, messages in by_type.items()})
 
 
-def seal(shared: Part, own: Part) -> Snapshot:
+def part_of(resources: Mapping[str, Named]) -> Part:
+    versions = (one.version.encode() for _, named in sorted(resources.items()) for one in named.values())
+    return Part(resources, _needs_of(resources), digest(*versions))
+
+
+def sealed(message: Message) -> Resource:
+    """`message` under its own name, with what it refers to."""
+    name: str = getattr(message, "name", "")
+    return resource(name, message, references(message) if type_url(message) in REFERRING else ())
+
+
+def by_name(resources: Iterable[Resource]) -> Named:
+    """Raises SnapshotError when two have one name."""
+    named = Named()
+    for one in sorted(resources, key=attrgetter("name")):
+        if one.name in named:
+            raise _twice(one.name)
+        named[one.name] = one
+    return named
+
+
+def seal(shared: Part, own: Part, before: Snapshot | None = None) -> Snapshot:
     """Both as one snapshot. Raises SnapshotError when something refers to what is not there, or is there twice.
 
-    A listener without its routes would never become active, and a route without its cluster answers UNAVAILABLE.
+    A listener without its routes would never become active, and a route without its cluster answers UNAVAILABLE. What
+    is of one type is the same object as in `before` when it is equal.
     """
     resources = {
-        url: MappingProxyType(_joined(of_type, own.resources[url])) for url, of_type in shared.resources.items()
+        url: _joined(shared.resources.get(url, NONE), own.resources.get(url, NONE), before.of(url) if before else NONE)
+        for url in sorted(shared.resources.keys() | own.resources.keys())
     }
-    _check_needs(resources)
-    versions = [one.version.encode() for of_type in resources.values() for one in of_type.values()]
-    return Snapshot(MappingProxyType(resources), digest(*versions))
+    _check_needs(resources, chain(shared.needs.items(), own.needs.items()))
+    return Snapshot(MappingProxyType(resources), digest(shared.version.encode(), own.version.encode()))
 
 
-def _sealed(messages: Iterable[Message]) -> dict[str, Resource]:
-    sealed: dict[str, Resource] = {}
-    for message in messages:
-        name: str = message.name  # type: ignore[attr-defined]
-        refers = type_url(message) in REFERRING
-        if name in sealed:
-            raise _twice(name)
-        sealed[name] = resource(name, message, references(message) if refers else ())
-    return dict(sorted(sealed.items()))
+def _needs_of(resources: Mapping[str, Named]) -> Mapping[tuple[str, str], Resource]:
+    needs: dict[tuple[str, str], Resource] = {}
+    for one in (one for url in REFERRING for one in resources.get(url, NONE).values()):
+        for url, name in one.needs:
+            if name not in resources.get(url, NONE) and name not in ALWAYS.get(url, ()):
+                needs.setdefault((url, name), one)
+    return needs
 
 
-def _joined(some: Mapping[str, Resource], more: Mapping[str, Resource]) -> dict[str, Resource]:
+def _joined(some: Named, more: Named, before: Mapping[str, Resource]) -> Mapping[str, Resource]:
+    if not (some and more):
+        return some or more
     if twice := some.keys() & more.keys():
         raise _twice(min(twice))
-    return dict(sorted({**some, **more}.items())) if more else dict(some)
+    joined = dict(sorted({**some, **more}.items()))
+    return before if joined == before else MappingProxyType(joined)
 
 
 def _twice(name: str) -> SnapshotError:
     return SnapshotError(name, "two resources of one type have this name", MISTAKE)
 
 
-def _check_needs(resources: Mapping[str, Mapping[str, Resource]]) -> None:
-    known = {CLUSTER: IN_BOOTSTRAP | resources[CLUSTER].keys(), ROUTE: resources[ROUTE].keys()}
-    for referring in (one for url in REFERRING for one in resources[url].values()):
-        for url, name in referring.needs:
-            if name not in known[url]:
-                where = f"{_short(referring.type_url)} {referring.name}"
-                raise SnapshotError(where, f"it names {_short(url)} {name}, which is not there", MISTAKE)
+def _check_needs(
+    resources: Mapping[str, Mapping[str, Resource]], needs: Iterable[tuple[tuple[str, str], Resource]]
+) -> None:
+    for (url, name), referring in needs:
+        if name not in resources.get(url, NONE):
+            where = f"{_short(referring.type_url)} {referring.name}"
+            raise SnapshotError(where, f"it names {_short(url)} {name}, which is not there", MISTAKE)
 
 
 def _short(url: str) -> str:

@@ -4,7 +4,7 @@ A listener that changes cuts its streams, so none is ever added. A filter that i
 `typed_per_filter_config` of a route. What cannot be said per route comes by ECDS (`extensions`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -38,7 +38,7 @@ ROUTER: Final = "envoy.filters.http.router"
 def inbound_filters() -> tuple[HttpFilter, ...]:
     """In the order in which Envoy runs them: who is it, may it, is it too much; then count, and `router` last."""
     return (
-        _by_ecds(JWT_AUTHN, _jwt_authn()),
+        _by_ecds(JWT_AUTHN, jwt_authn_pb2.JwtAuthentication()),
         _inline(RBAC_DENY, rbac_pb2.RBAC()),
         _inline(RBAC_ALLOW, rbac_pb2.RBAC()),
         _inline(LOCAL_RATE_LIMIT, _local_rate_limit()),
@@ -59,16 +59,9 @@ def outbound_filters() -> tuple[HttpFilter, ...]:
     )
 
 
-def extensions() -> tuple[extension_pb2.TypedExtensionConfig, ...]:
-    """What ECDS says while no policy says more."""
-    inert: Iterable[tuple[str, Message]] = (
-        (ADAPTIVE_CONCURRENCY, _adaptive_concurrency()),
-        (GRPC_STATS, grpc_stats_pb2.FilterConfig()),
-        (JWT_AUTHN, _jwt_authn()),
-    )
-    return tuple(
-        extension_pb2.TypedExtensionConfig(name=name, typed_config=typed_config(config)) for name, config in inert
-    )
+def extension(name: str) -> extension_pb2.TypedExtensionConfig:
+    """What ECDS says of one of `EXTENSIONS` while no policy says more."""
+    return extension_pb2.TypedExtensionConfig(name=name, typed_config=typed_config(EXTENSIONS[name]()))
 
 
 def router() -> HttpFilter:
@@ -93,10 +86,6 @@ def _by_ecds(name: str, config: Message) -> HttpFilter:
     return HttpFilter(name=name, config_discovery=discovery, disabled=True)
 
 
-def _jwt_authn() -> jwt_authn_pb2.JwtAuthentication:
-    return jwt_authn_pb2.JwtAuthentication()
-
-
 def _local_rate_limit() -> local_rate_limit_pb2.LocalRateLimit:
     return local_rate_limit_pb2.LocalRateLimit(stat_prefix="local_ratelimit")
 
@@ -116,3 +105,11 @@ def _adaptive_concurrency() -> adaptive_concurrency_pb2.AdaptiveConcurrency:
             ),
         ),
     )
+
+
+EXTENSIONS: Final[Mapping[str, Callable[[], Message]]] = {
+    ADAPTIVE_CONCURRENCY: _adaptive_concurrency,
+    GRPC_STATS: grpc_stats_pb2.FilterConfig,
+    JWT_AUTHN: jwt_authn_pb2.JwtAuthentication,
+}
+"""What comes by ECDS, and how it is said that it does nothing."""

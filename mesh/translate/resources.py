@@ -1,20 +1,32 @@
 """All resources of a proxy: those that equal views share, and those of one instance."""
 
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
 
 from mesh.api.envoy.config.cluster.v3 import cluster_pb2
 from mesh.api.envoy.config.core.v3 import extension_pb2
 from mesh.api.envoy.config.listener.v3 import listener_pb2
 from mesh.api.envoy.config.route.v3 import route_pb2
 from mesh.api.envoy.service.runtime.v3 import rtds_pb2
-from mesh.model.names import RUNTIME_LAYER
+from mesh.model.names import OUTBOUND, RUNTIME_LAYER
 from mesh.model.shape import Instance
 from mesh.model.workload import Protocol
 from mesh.policy.view import ProxyView
 from mesh.translate.cluster import cluster, own_service
-from mesh.translate.http_filter import extensions
+from mesh.translate.http_filter import EXTENSIONS, extension
 from mesh.translate.listener import inbound_listener, outbound_listener, upstream_listener
-from mesh.translate.route import inbound_routes, outbound_routes, upstream_routes
+from mesh.translate.route import (
+    host_routes,
+    inbound_routes,
+    named_routes,
+    nobodys_routes,
+    upstream_routes,
+)
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +40,49 @@ class Resources:
     extensions: tuple[extension_pb2.TypedExtensionConfig, ...] = ()
 
 
-def resources_for(view: ProxyView) -> Resources:
-    """What every proxy of this view has: its clusters, routes, and what comes by ECDS and RTDS."""
-    return Resources(
-        clusters=tuple(map(cluster, view.destinations)),
-        routes=(
-            outbound_routes(view.virtual_hosts),
-            *map(upstream_routes, view.virtual_hosts),
-            *(inbound_routes(port) for port in view.inbound if port.protocol is not Protocol.TCP),
+class Piece(NamedTuple):
+    """A message that is not made yet, of one part of a view. Equal pieces make equal messages."""
+
+    make: Callable[[Any], Message]
+    of: Hashable
+
+    def message(self) -> Message:
+        return self.make(self.of)
+
+
+def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
+    """What every proxy of this view has: its clusters, routes, and what comes by ECDS and RTDS.
+
+    Each resource in its pieces: messages of one type, which make the resource when they are merged, or their bytes
+    joined. The first has the name. So what is made of one part of a view is made once, whoever has it.
+    """
+    return (
+        *((Piece(cluster, destination),) for destination in view.destinations),
+        (
+            Piece(named_routes, OUTBOUND),
+            *(Piece(host_routes, host) for host in view.virtual_hosts),
+            Piece(nobodys_routes, "*"),
         ),
-        runtimes=(rtds_pb2.Runtime(name=RUNTIME_LAYER),),
-        extensions=extensions(),
+        *((Piece(upstream_routes, host),) for host in view.virtual_hosts),
+        *((Piece(inbound_routes, port),) for port in view.inbound if port.protocol is not Protocol.TCP),
+        (Piece(runtime_layer, RUNTIME_LAYER),),
+        *((Piece(extension, name),) for name in EXTENSIONS),
     )
+
+
+def resources_for(view: ProxyView) -> Resources:
+    """The same as whole messages."""
+    messages = [_merged(pieces) for pieces in pieces_of(view)]
+    return Resources(
+        clusters=_all(cluster_pb2.Cluster, messages),
+        routes=_all(route_pb2.RouteConfiguration, messages),
+        runtimes=_all(rtds_pb2.Runtime, messages),
+        extensions=_all(extension_pb2.TypedExtensionConfig, messages),
+    )
+
+
+def runtime_layer(name: str) -> rtds_pb2.Runtime:
+    return rtds_pb2.Runtime(name=name)
 
 
 def instance_resources(instance: Instance) -> Resources:
@@ -52,3 +95,14 @@ def instance_resources(instance: Instance) -> Resources:
             *(upstream_listener(upstream) for upstream in instance.upstreams),
         ),
     )
+
+
+def _merged(pieces: Iterable[Piece]) -> Message:
+    first, *more = (piece.message() for piece in pieces)
+    for message in more:
+        first.MergeFrom(message)
+    return first
+
+
+def _all(kind: type[M], messages: Iterable[Message]) -> tuple[M, ...]:
+    return tuple(message for message in messages if isinstance(message, kind))

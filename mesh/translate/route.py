@@ -6,7 +6,7 @@ from datetime import timedelta
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.api.envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-from mesh.model.names import OUTBOUND, app_cluster, inbound_name, upstream_routes_name
+from mesh.model.names import app_cluster, inbound_name, upstream_routes_name
 from mesh.model.topology import ServicePort
 from mesh.model.workload import Protocol
 from mesh.policy.retry import RetryPolicy
@@ -17,34 +17,34 @@ _PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _RetryPolicy = route_components_pb2.RetryPolicy
 
 
-def outbound_routes(hosts: Iterable[VirtualHost]) -> route_pb2.RouteConfiguration:
-    """Routes by `:authority`: a virtual host is found by hash, and there is an answer for all other names."""
-    return _configuration(OUTBOUND, *map(virtual_host, hosts), nobody())
+def named_routes(name: str) -> route_pb2.RouteConfiguration:
+    """The beginning of a configuration that is merged from the pieces of its hosts."""
+    return route_pb2.RouteConfiguration(name=name)
 
 
-def virtual_host(host: VirtualHost) -> route_components_pb2.VirtualHost:
-    return _virtual_host(host.target.cluster, host.hosts, _routes(host))
+def host_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
+    """The piece of one host, which is found by hash of the `:authority`."""
+    return route_pb2.RouteConfiguration(virtual_hosts=[_virtual_host(host.target.cluster, host.hosts, _routes(host))])
 
 
-def nobody() -> route_components_pb2.VirtualHost:
-    """Names that no destination has: 404, which is UNIMPLEMENTED for gRPC, with a sentence instead of nothing."""
+def nobodys_routes(domain: str) -> route_pb2.RouteConfiguration:
+    """The piece of names that nothing has: 404, which is UNIMPLEMENTED for gRPC, with a sentence instead of nothing."""
     sentence = "no service of this name can be called from here; a workload calls its upstreams, or its own namespace"
     answer = route_components_pb2.DirectResponseAction(status=404, body=base_pb2.DataSource(inline_string=sentence))
     route = route_components_pb2.Route(match=route_components_pb2.RouteMatch(prefix="/"), direct_response=answer)
-    return route_components_pb2.VirtualHost(name="nobody", domains=["*"], routes=[route])
+    return route_pb2.RouteConfiguration(virtual_hosts=[_virtual_host("nobody", [domain], [route])])
 
 
 def upstream_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
-    """Routes of the listeners of one upstream, whatever `:authority` the caller names."""
+    """Routes of the listeners of one upstream."""
     name = upstream_routes_name(host.target)
-    return _configuration(name, _virtual_host(name, ["*"], _routes(host)))
+    return _configuration(name, _routes(host))
 
 
 def inbound_routes(port: ServicePort) -> route_pb2.RouteConfiguration:
     """Routes of one port of the workload itself. Never retried: the caller's sidecar does that."""
     name = inbound_name(port.number)
-    everything = _everything(to_cluster(app_cluster(port.number), port.protocol, None))
-    return _configuration(name, _virtual_host(name, ["*"], [everything]))
+    return _configuration(name, [_everything(to_cluster(app_cluster(port.number), port.protocol, None))])
 
 
 def _routes(host: VirtualHost) -> Iterable[route_components_pb2.Route]:
@@ -95,5 +95,6 @@ def _virtual_host(
     return route_components_pb2.VirtualHost(name=name, domains=domains, routes=routes)
 
 
-def _configuration(name: str, *hosts: route_components_pb2.VirtualHost) -> route_pb2.RouteConfiguration:
-    return route_pb2.RouteConfiguration(name=name, virtual_hosts=hosts)
+def _configuration(name: str, routes: Iterable[route_components_pb2.Route]) -> route_pb2.RouteConfiguration:
+    """For a listener of one service: whatever `:authority` the caller names."""
+    return route_pb2.RouteConfiguration(name=name, virtual_hosts=[_virtual_host(name, ["*"], routes)])

@@ -38,6 +38,10 @@ class Cache:
             self._endpoints[locality] = dict(assignments)
             self._watchers.notify(locality)
 
+    def withdraw_endpoints(self, locality: Locality) -> None:
+        """Nobody is there any more. Whoever still is keeps what it has, too."""
+        self._endpoints.pop(locality, None)
+
     def state(self, node_id: str, locality: Locality) -> State | None:
         """What the node should have now, or None while nothing is published for it."""
         snapshot = self._snapshots.get(node_id)

@@ -12,7 +12,6 @@ import pytest
 from mesh.api.envoy.config.endpoint.v3 import endpoint_pb2
 from mesh.controlplane import compiler
 from mesh.controlplane.compiler import Compiler
-from mesh.controlplane.memo import Memo
 from mesh.errors import SnapshotError
 from mesh.model.names import InstanceId
 from mesh.model.shape import Instance
@@ -180,12 +179,14 @@ async def test_one_bad_instance_keeps_what_it_had_and_spoils_no_other(registry, 
     assert mesh.compiler.problems == {}
 
     bad.add(ORDERS)
+    await mesh.attach(ORDERS, 23_000)
     await registry.apply(call(policy("retry", "inventory"), policy("more", "catalog")))
     with caplog.at_level(logging.ERROR):
         mesh.compiler.compile()
         mesh.compiler.compile()
 
     assert {**mesh.state(ORDERS), ENDPOINT: None} == {**before, ENDPOINT: None}
+    assert mesh.endpoints("shop/orders/50051") == [(23_000, 1)]
     assert "two resources of one type" in mesh.compiler.problems[ORDERS.node_id]
     assert len(caplog.records) == 1
     assert CATALOG.node_id not in mesh.compiler.problems
@@ -194,6 +195,7 @@ async def test_one_bad_instance_keeps_what_it_had_and_spoils_no_other(registry, 
     mesh.compiler.compile()
     assert mesh.compiler.problems == {}
     assert mesh.state(ORDERS)[ROUTE] != before[ROUTE]
+    assert mesh.state(ORDERS)[LISTENER] != before[LISTENER]
 
 
 async def test_a_single_change_is_published_at_once_and_a_burst_together(running):
@@ -213,20 +215,3 @@ async def test_catching_up_waits_for_what_has_changed_before(running):
     await running.compiler.caught_up()
 
     assert running.endpoints("shop/inventory/50051") == []
-
-
-def test_a_memo_makes_each_thing_once_as_long_as_it_is_used():
-    made: list[int] = []
-
-    def make(key: int) -> int:
-        made.append(key)
-        return 10 * key
-
-    memo = Memo(make)
-    assert [memo.get(1), memo.get(1), memo.get(2)] == [10, 10, 20]
-    memo.end_pass()
-    assert memo.get(1) == 10
-    assert made == [1, 2]
-
-    memo.end_pass()
-    assert (memo.get(2), made) == (20, [1, 2, 2])
