@@ -11,12 +11,12 @@ from typing import Final
 from mesh.controlplane.endpoints import EndpointIndex
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId, Target
-from mesh.model.shape import Instance, shape_of
+from mesh.model.shape import Instance
 from mesh.model.topology import Topology
 from mesh.model.workload import Locality, Workload
 from mesh.policy.view import Views
 from mesh.registry.changes import Changes
-from mesh.registry.leases import Lease, instance_of
+from mesh.registry.leases import Lease, instance_of, shape_of_lease
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.snapshot.resource import Resource
@@ -51,10 +51,11 @@ class _Revision:
         )
         return {target.cluster: target for target in targets}
 
-    def shared(self, workload: Workload) -> Part:
-        """What the instances of the workload share. They have the very same workload, which is quick to look up."""
+    def shared(self, lease: Lease) -> Part:
+        """What the instances of a workload share. They have the very same workload, which is quick to look up."""
+        workload = lease.workload
         if id(workload) not in self._parts:
-            view = self._views.of(shape_of(workload, self.topology))
+            view = self._views.of(shape_of_lease(lease, self.topology))
             self._parts[id(workload)] = (workload, self._seal_view.part(view))
         return self._parts[id(workload)][1]
 
@@ -203,7 +204,7 @@ class Compiler:
     def _make(self, lease: Lease, before: _Made | None) -> _Made:
         """What has not changed since `before` is taken from there."""
         revision = self._revision
-        shared = revision.shared(lease.workload)
+        shared = revision.shared(lease)
         if before and before.says_the_same(lease) and before.revision.topology is revision.topology:
             instance, own = before.instance, before.own
         else:

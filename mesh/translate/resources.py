@@ -12,10 +12,11 @@ from mesh.api.envoy.config.listener.v3 import listener_pb2
 from mesh.api.envoy.config.route.v3 import route_pb2
 from mesh.api.envoy.service.runtime.v3 import rtds_pb2
 from mesh.model.names import OUTBOUND, RUNTIME_LAYER
-from mesh.model.shape import Instance
+from mesh.model.shape import Instance, Role
 from mesh.model.workload import Protocol
 from mesh.policy.view import ProxyView
 from mesh.translate.cluster import cluster, own_service
+from mesh.translate.grpc_client import client_cluster, client_listener, client_routes
 from mesh.translate.http_filter import EXTENSIONS, extension
 from mesh.translate.listener import inbound_listener, outbound_listener, upstream_listener
 from mesh.translate.route import (
@@ -56,6 +57,8 @@ def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
     Each resource in its pieces: messages of one type, which make the resource when they are merged, or their bytes
     joined. The first has the name. So what is made of one part of a view is made once, whoever has it.
     """
+    if view.role is Role.GRPC_CLIENT:
+        return _of_client(view)
     return (
         *((Piece(cluster, destination),) for destination in view.destinations),
         (
@@ -70,11 +73,21 @@ def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
     )
 
 
+def _of_client(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
+    """What gRPC clients without a sidecar have: no more than they understand, and a listener for each name."""
+    return (
+        *((Piece(client_cluster, destination),) for destination in view.destinations),
+        *((Piece(client_routes, host),) for host in view.virtual_hosts),
+        *((Piece(client_listener, (name, host.target)),) for host in view.virtual_hosts for name in host.hosts),
+    )
+
+
 def resources_for(view: ProxyView) -> Resources:
     """The same as whole messages."""
     messages = [_merged(pieces) for pieces in pieces_of(view)]
     return Resources(
         clusters=_all(cluster_pb2.Cluster, messages),
+        listeners=_all(listener_pb2.Listener, messages),
         routes=_all(route_pb2.RouteConfiguration, messages),
         runtimes=_all(rtds_pb2.Runtime, messages),
         extensions=_all(extension_pb2.TypedExtensionConfig, messages),
@@ -87,6 +100,8 @@ def runtime_layer(name: str) -> rtds_pb2.Runtime:
 
 def instance_resources(instance: Instance) -> Resources:
     """What has the addresses of one instance in it: its listeners, and the clusters of its own service."""
+    if instance.role is Role.GRPC_CLIENT:
+        return Resources()
     return Resources(
         clusters=tuple(own_service(port) for port in instance.ports),
         listeners=(

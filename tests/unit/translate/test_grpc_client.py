@@ -1,14 +1,18 @@
 """What is promised of the resources of gRPC clients without a sidecar, each by name."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from mesh.model.names import Target, upstream_routes_name
-from mesh.model.shape import client_shape
+from mesh.model.shape import Role, client_shape
 from mesh.model.topology import topology_of
 from mesh.policy.view import ProxyView, view_for
+from mesh.snapshot.seal import part, seal
+from mesh.snapshot.types import CLUSTER, LISTENER, ROUTE
 from mesh.translate.grpc_client import client_cluster, client_listener, client_routes
-from tests.builders import a_policy, a_workload, documents
+from mesh.translate.resources import instance_resources, resources_for
+from tests.builders import a_policy, a_workload, an_instance, documents
 from tests.unit.translate.scenarios import as_json
 
 STOCK = Target("shop", "stock", 50051)
@@ -69,6 +73,17 @@ def test_nothing_is_asked_of_a_client_that_would_make_it_refuse_the_cluster() ->
     assert [threshold.keys() for threshold in cluster()["circuit_breakers"]["thresholds"]] == [{"max_requests"}]
     assert not {"tls_params", "alpn_protocols", "combined_validation_context"} & set(keys(cluster()))
     assert not {"sds_config", "tls_certificate_sds_secret_configs", "transport_socket_matches"} & set(keys(cluster()))
+
+
+def test_a_client_has_a_listener_for_each_name_and_nothing_of_a_sidecar() -> None:
+    shared, own = (
+        resources_for(view()),
+        instance_resources(replace(an_instance(_PLAIN, "stock"), role=Role.GRPC_CLIENT)),
+    )
+    snapshot = seal(part(shared), part(own))
+
+    assert {"stock", "stock:50051", "stock.shop.svc.cluster.local:50051"} <= snapshot.of(LISTENER).keys()
+    assert {url for url, named in snapshot.resources.items() if named} == {CLUSTER, LISTENER, ROUTE}
 
 
 def keys(value: Any) -> Iterator[str]:
