@@ -18,9 +18,11 @@ from mesh.agent.log import log
 from mesh.agent.logfile import keep_short
 from mesh.agent.plan import Plan
 from mesh.agent.report import report_of
+from mesh.agent.schema import SchemaReport
 from mesh.agent.service import Service
 from mesh.agent.sidecar import Sidecar
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, schema_pb2_grpc
+from mesh.model.workload import Protocol
 
 
 class Instance:
@@ -29,6 +31,7 @@ class Instance:
     def __init__(
         self,
         stub: "agents_pb2_grpc.AgentServiceAsyncStub",
+        schemas: "schema_pb2_grpc.SchemaServiceAsyncStub",
         plan: Plan,
         addresses: Addresses,
         envoy: Envoy,
@@ -39,6 +42,8 @@ class Instance:
         self._folders = folders
         self._bootstrapped = asyncio.Event()
         self._attachment = Attachment(stub, self._hello(), self._attached)
+        ports = [addresses.app[port.number] for port in plan.ports if port.protocol is Protocol.GRPC]
+        self._schema = SchemaReport(schemas, folders.id, ports, plan.descriptor_set)
         self._sidecar = Sidecar(envoy, folders, addresses, self._report)
         self._service = Service(plan, addresses.app.values(), self._launch, folders.service_log, self._report)
 
@@ -56,6 +61,7 @@ class Instance:
                 sidecar = tasks.create_task(_after(self._bootstrapped.wait(), self._sidecar.run))
                 service = tasks.create_task(_after(self._sidecar.listens(), self._service.run))
                 renewal = tasks.create_task(certificate.keep_valid(validity, loaded))
+                schema = tasks.create_task(self._schema.run())
                 logs = tasks.create_task(keep_short(self._folders.service_log, self._folders.envoy_log))
                 how = await departure
                 log("departing", how=how.name.lower())
@@ -67,6 +73,7 @@ class Instance:
                 await self._sidecar.stop()
                 attachment.cancel()
                 renewal.cancel()
+                schema.cancel()
                 logs.cancel()
         finally:
             self._service.kill()
@@ -87,8 +94,10 @@ class Instance:
         if self._folders.keep_bootstrap(attached.bootstrap) and self._bootstrapped.is_set():
             log("bootstrap_changed", effective="at the next start of Envoy")
         self._bootstrapped.set()
+        self._schema.attached()
 
     def _report(self) -> None:
+        self._schema.service_is(healthy=self._service.state.healthy)
         self._attachment.report(report_of(self._service.state, self._sidecar.state, os.getpid()))
 
     def _launch(self) -> Launch:

@@ -21,7 +21,7 @@ from mesh.agent.ports import PortBook
 from mesh.agent.program import cause_of, departure_on_signals, unless
 from mesh.agent.sds import write_secrets
 from mesh.agent.server import answered, connect
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, schema_pb2_grpc
 from mesh.errors import MeshError
 from mesh.model.names import InstanceId
 
@@ -70,7 +70,9 @@ async def _run(options: Options) -> None:
         prepared = await unless(departure, _prepare(stub, folders, certificate))
         if prepared:
             plan, addresses, validity = prepared
-            await Instance(stub, plan, addresses, envoy, folders).run(certificate, validity, departure)
+            schemas: schema_pb2_grpc.SchemaServiceAsyncStub = schema_pb2_grpc.SchemaServiceStub(channel)
+            instance = Instance(stub, schemas, plan, addresses, envoy, folders)
+            await instance.run(certificate, validity, departure)
     log("ended")
 
 

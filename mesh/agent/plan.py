@@ -12,7 +12,7 @@ class Plan:
     """What to run for an instance. An empty `command` means that somebody else starts the service.
 
     `upstreams` holds the key of each upstream with the variable that gets its address, "" for none. `where` is
-    `file:line` of the document.
+    `file:line` of the document, `descriptor_set` a file, "" for none.
     """
 
     command: tuple[str, ...]
@@ -25,6 +25,7 @@ class Plan:
     where: str
     identity: str
     generation: str
+    descriptor_set: str = ""
 
 
 def plan_from(message: agents_pb2.LaunchPlan) -> Plan:
@@ -39,6 +40,7 @@ def plan_from(message: agents_pb2.LaunchPlan) -> Plan:
         where=message.where,
         identity=message.identity,
         generation=message.generation,
+        descriptor_set=message.descriptor_set,
     )
 
 

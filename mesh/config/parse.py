@@ -126,10 +126,12 @@ def _kind_problem(source: Source) -> ConfigError | None:
 
 
 def _complete(value: dict[str, Any], resource: Resource) -> str:
-    """The document with its namespace and with an absolute working directory: readable from anywhere."""
+    """The document with its namespace and with absolute paths: readable from anywhere."""
     metadata = {**value["metadata"], "namespace": resource.namespace}
     spec = dict(value["spec"] or {})
     if folder := getattr(resource, "working_directory", None):
         spec["workingDirectory"] = folder
+    if descriptors := getattr(resource, "descriptor_set", None):
+        spec["descriptorSet"] = descriptors
     said = {key: part for key, part in value.items() if key != "status"}
     return json.dumps({**said, "metadata": metadata, "spec": spec}, ensure_ascii=False)

@@ -80,6 +80,7 @@ class WorkloadSpec(Spec):
     upstreams: tuple[UpstreamSpec, ...] = ()
     locality: LocalitySpec = LocalitySpec()
     stop: StopSpec = StopSpec()
+    descriptor_set: Annotated[Text, Field(min_length=1)] | None = None
 
     @field_validator("command")
     @classmethod
@@ -107,6 +108,12 @@ class WorkloadSpec(Spec):
     def _health_fits(self) -> Self:
         if self.health.type not in (None, HealthType.NONE) and not self.all_ports():
             raise ValueError(f"health type {self.health.type} needs a port; give it one, or write `type: none`")
+        return self
+
+    @model_validator(mode="after")
+    def _descriptors_fit(self) -> Self:
+        if self.descriptor_set and Protocol.GRPC not in {port.protocol for port in self.all_ports()}:
+            raise ValueError("descriptorSet describes gRPC, but no port speaks it; remove it, or correct appProtocol")
         return self
 
     @model_validator(mode="after")
@@ -149,6 +156,7 @@ class WorkloadSpec(Spec):
             upstreams=_upstreams(self.upstreams, namespace),
             locality=Locality(self.locality.region, self.locality.zone),
             stop=Stop(self.stop.drain, self.stop.grace),
+            descriptor_set=str(PurePosixPath(folder) / self.descriptor_set) if self.descriptor_set else "",
         )
 
     def _health(self) -> HealthCheck:

@@ -17,6 +17,8 @@ from mesh.api.proa.v1 import (
     debug_pb2_grpc,
     documents_pb2,
     documents_pb2_grpc,
+    schema_pb2,
+    schema_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
     workloads_pb2,
@@ -28,6 +30,7 @@ from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.errors import ErrorInterceptor
+from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.status_service import StatusService
 from mesh.controlplane.workload_service import WorkloadService
 
@@ -38,14 +41,15 @@ SERVICES: Final = tuple(
         (workloads_pb2, "WorkloadService"),
         (agents_pb2, "AgentService"),
         (status_pb2, "StatusService"),
+        (schema_pb2, "SchemaService"),
         (csds_pb2, "ClientStatusDiscoveryService"),
         (debug_pb2, "DebugService"),
     )
 )
 
 OPTIONS: Final = (
-    # All files of a mesh come in one call, and all instances of a mesh go in one message.
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    # All files of a mesh come in one call, as do descriptors of 16 MiB; all instances of a mesh go in one message.
+    ("grpc.max_receive_message_length", 17 * 1024 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
 )
 
@@ -62,6 +66,7 @@ class Api:
         workloads: WorkloadService,
         agents: AgentService,
         status: StatusService,
+        schemas: SchemaService,
         clients: ClientStatusService,
         debug: DebugService,
     ) -> None:
@@ -71,6 +76,7 @@ class Api:
         workloads_pb2_grpc.add_WorkloadServiceServicer_to_server(workloads, self._server)
         agents_pb2_grpc.add_AgentServiceServicer_to_server(agents, self._server)
         status_pb2_grpc.add_StatusServiceServicer_to_server(status, self._server)
+        schema_pb2_grpc.add_SchemaServiceServicer_to_server(schemas, self._server)
         csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(clients, self._server)
         debug_pb2_grpc.add_DebugServiceServicer_to_server(debug, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -7,13 +7,14 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
-from mesh.errors import ConfigError, IdentityError, MeshError, NotFoundError, UsageError
+from mesh.errors import ConfigError, IdentityError, LimitError, MeshError, NotFoundError, UsageError
 
 STATUS: Final = {
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
     UsageError: grpc.StatusCode.INVALID_ARGUMENT,
     IdentityError: grpc.StatusCode.INVALID_ARGUMENT,
+    LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Every other MeshError is a failure of ours and INTERNAL; its words are for people all the same."""
 

@@ -21,6 +21,7 @@ from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
+from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
 from mesh.controlplane.workload_service import WorkloadService
@@ -108,7 +109,8 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     status = StatusService(registry, board, compiler, standings)
     clients = ClientStatusService(registry, cache, board)
     debug = DebugService(registry, compiler, cache)
-    api = Api(documents, WorkloadService(registry), agents, status, clients, debug)
+    schemas = SchemaService(registry, _now)
+    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:

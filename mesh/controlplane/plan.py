@@ -32,6 +32,7 @@ def launch_plan(wanted: Desired, trust_domain: str) -> agents_pb2.LaunchPlan:
         identity=Identity(trust_domain, workload.namespace, workload.service_account).uri,
         service=workload.service,
         generation=wanted.generation,
+        descriptor_set=workload.descriptor_set,
     )
 
 

@@ -4,6 +4,7 @@ Anything may be in the bytes: they come from other people's services. Field numb
 google/protobuf/descriptor.proto.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -92,6 +93,11 @@ def with_services(file: DescriptorFile, wanted: Iterable[str]) -> bytes:
 def packed(files: Iterable[tuple[str, bytes]]) -> bytes:
     """A FileDescriptorSet of these files, by name: equal files give equal bytes, in whatever order they come."""
     return b"".join(len_field(1, content) for _, content in sorted(files))
+
+
+def digest_of(descriptor_set: bytes) -> str:
+    """What names a set: equal bytes have equal digests."""
+    return hashlib.sha256(descriptor_set).hexdigest()
 
 
 def read(descriptor_set: bytes) -> Reading:

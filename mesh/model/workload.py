@@ -82,7 +82,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`where` is where it is written. An empty `command` means that somebody else starts the service."""
+    """`where` is where it is written. An empty `command` means that somebody else starts the service.
+
+    `descriptor_set` is the absolute path of a file, "" for none.
+    """
 
     namespace: str
     name: str
@@ -99,3 +102,4 @@ class Workload:
     upstreams: tuple[Upstream, ...] = ()
     locality: Locality = NOWHERE
     stop: Stop = Stop()
+    descriptor_set: str = ""

@@ -10,9 +10,10 @@ from mesh.config import Parsed, Written
 from mesh.config.nearest import did_you_mean
 from mesh.errors import ConfigError, NotFoundError
 from mesh.model.documents import Documents, Key, Mesh
-from mesh.model.topology import Topology, topology_of
+from mesh.model.topology import Topology
 from mesh.model.workload import Workload
 from mesh.policy.check import conflicts, unresolved
+from mesh.registry.schemas import of_workloads_in_force
 from mesh.registry.state import Kept, Operation, State
 
 
@@ -62,7 +63,7 @@ def apply(state: State, call: Parsed, now: datetime) -> Outcome:
     """The documents of a call added to the applied set; with any problem nothing of them, and all problems."""
     call = _same_trust_domain(state, call)
     after = _next(state, replace(state, applied={**state.applied, **_kept(state.applied, call.documents, now)}))
-    dangling = unresolved(_meant(call.documents), topology_of(after.documents()))
+    dangling = unresolved(_meant(call.documents), after.topology())
     if problems := (*call.problems, *dangling):
         return Outcome(state, problems=problems, left_out=len(call.documents) + call.left_out)
     keys = [written.key for written in call.documents]
@@ -88,7 +89,7 @@ def replace_file_set(state: State, call: Parsed, now: datetime) -> Outcome:
         after,
         changes=tuple(_changes(keys, state.file, file, shadowing=state.applied)),
         problems=call.problems,
-        warnings=(*unresolved(_meant(call.documents), topology_of(after.documents())), *_conflicts(call, after)),
+        warnings=(*unresolved(_meant(call.documents), after.topology()), *_conflicts(call, after)),
         left_out=call.left_out,
     )
 
@@ -114,6 +115,7 @@ def _next(before: State, after: State) -> State:
     return replace(
         after,
         operations={key: operation for key, operation in operations.items() if operation != Operation()},
+        known=of_workloads_in_force(after),
         revision=before.revision + _changed(before, after),
         trust_domain=before.trust_domain or (after.documents().mesh.trust_domain if new else ""),
     )
@@ -183,7 +185,7 @@ def _trust_domain_problem(state: State, written: Written) -> ConfigError | None:
 
 def _policies_with_targets(state: State, call: Parsed, now: datetime) -> Parsed:
     """Without the policies that name a service which is not there."""
-    topology = topology_of(replace(state, file=_kept(state.file, call.documents, now)).documents())
+    topology = replace(state, file=_kept(state.file, call.documents, now)).topology()
     policies = (written for written in call.documents if not isinstance(written.resource, Workload))
     return _without(call, {w.key: found for w in policies if (found := _dangling(w, topology))})
 

@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from mesh.config import Parsed
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, NotFoundError
+from mesh.model.descriptors import Reading, digest_of, read
 from mesh.model.documents import Documents, Key
 from mesh.model.names import Identity, InstanceId
-from mesh.model.topology import Topology, topology_of
-from mesh.registry import documents, operations
+from mesh.model.topology import Topology
+from mesh.registry import documents, operations, schemas
 from mesh.registry.changes import Changes
 from mesh.registry.documents import Outcome
+from mesh.registry.known import NOTHING_READ, Offer, Origin, Source
 from mesh.registry.leases import TERM, Addresses, Lease, Report, next_end, over, reported
 from mesh.registry.operations import Desired
 from mesh.registry.state import State
@@ -33,7 +35,7 @@ class _Meaning:
     @classmethod
     def of(cls, state: State) -> "_Meaning":
         documents = state.documents()
-        return cls(documents, topology_of(documents), operations.desired(state))
+        return cls(documents, state.topology(), operations.desired(state))
 
 
 class Registry:
@@ -143,6 +145,30 @@ class Registry:
         outcome = await self._change(lambda state: Outcome(operations.restart(state, namespace, name)))
         return operations.desired_one(outcome.state, namespace, name)
 
+    async def observe_schema(self, instance: InstanceId, offer: Offer, content: bytes | None) -> None:
+        """Keeps what the agent of an instance has read; `content` None when the registry has it already.
+
+        Raises NotFoundError when it has not.
+        """
+        reading = schemas.reading_of(self._state, offer.digest)
+        if offer.digest and not reading:
+            if content is None:
+                raise NotFoundError(instance.node_id, "its descriptors are not known", "Send them")
+            reading = await asyncio.to_thread(read, content)
+        got = (instance.namespace, instance.workload, offer, reading or NOTHING_READ)
+        await self._learn(lambda state: schemas.observed(state, *got, self._now()), offer, content)
+
+    async def push_schema(self, origin: Origin, content: bytes) -> Reading:
+        """Keeps descriptors for a service. Raises NotFoundError, UsageError and LimitError."""
+        reading = await asyncio.to_thread(read, content)
+        offer = Offer(Source.PUSH, digest_of(content), len(content), self._now())
+        await self._learn(lambda state: schemas.pushed(state, origin, offer, reading, self._now()), offer, content)
+        return reading
+
+    async def forget_schema(self, origin: Origin) -> None:
+        """Forgets what was pushed. Raises NotFoundError."""
+        await self._change(lambda state: Outcome(schemas.forgotten(state, origin)))
+
     async def attach(self, instance: InstanceId, generation: str, addresses: Addresses) -> Lease:
         """The lease of an instance whose agent has just connected; it holds until `detach`.
 
@@ -182,15 +208,19 @@ class Registry:
         """How long until the next term is over, None when no term runs. A change may bring it nearer."""
         return next_end(self._ends, self._uptime())
 
-    async def _change(self, edit: Callable[[State], Outcome]) -> Outcome:
-        return await self._finish(self._write_state(edit))
+    async def _learn(self, edit: Callable[[State], State], offer: Offer, content: bytes | None) -> None:
+        descriptors = {} if content is None else {offer.digest: content}
+        await self._finish(self._write_state(lambda state: Outcome(edit(state)), descriptors))
 
-    async def _write_state(self, edit: Callable[[State], Outcome]) -> Outcome:
+    async def _change(self, edit: Callable[[State], Outcome]) -> Outcome:
+        return await self._finish(self._write_state(edit, {}))
+
+    async def _write_state(self, edit: Callable[[State], Outcome], descriptors: Mapping[str, bytes]) -> Outcome:
         async with self._writing:
             outcome = edit(self._state)
             if outcome.state != self._state:
                 meaning = _Meaning.of(outcome.state)
-                await self._store.save(self._state, outcome.state)
+                await self._store.save(self._state, outcome.state, descriptors)
                 self._state, self._meaning = outcome.state, meaning
                 self.changed.notify()
             return outcome

@@ -6,15 +6,17 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.engine import RowMapping
 
 from mesh.config import Written, from_json
 from mesh.errors import ConfigError
+from mesh.model.descriptors import Reading
 from mesh.model.documents import Key, key_of
 from mesh.model.names import Identity, InstanceId
 from mesh.model.topology import Address
 from mesh.model.workload import Workload
+from mesh.registry.known import Known, Offer, Origin, Source
 from mesh.registry.leases import Addresses, Lease, Report
 from mesh.registry.state import Kept, Operation
 
@@ -71,6 +73,27 @@ LEASES: Final = Table(
     Column("draining", Boolean, nullable=False),
 )
 
+KNOWN: Final = Table(
+    "known",
+    METADATA,
+    Column("namespace", String, primary_key=True),
+    Column("workload", String, primary_key=True),
+    Column("service", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("since", String, nullable=False),
+    Column("offer", Text, nullable=False),
+)
+"""What is known of the methods of services: the descriptors by their digest."""
+
+DESCRIPTORS: Final = Table(
+    "descriptors",
+    METADATA,
+    Column("digest", String, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
 Row = dict[str, Any]
 
 
@@ -105,6 +128,36 @@ def operation_row(key: Key, operation: Operation) -> Row:
 
 def operation_from(row: RowMapping) -> Operation:
     return Operation(row["replicas"], row["restarts"])
+
+
+def origin_row(origin: Origin) -> Row:
+    return asdict(origin)
+
+
+def known_row(origin: Origin, known: Known) -> Row:
+    offer = {**asdict(known.offer), "read_at": known.offer.read_at.isoformat()}
+    return {
+        **origin_row(origin),
+        "digest": known.digest,
+        "size": known.size,
+        "since": known.since.isoformat(),
+        "offer": json.dumps(offer),
+    }
+
+
+def origin_from(row: RowMapping) -> Origin:
+    return Origin(row["namespace"], row["workload"], row["service"], row["version"])
+
+
+def known_from(row: RowMapping, reading: Reading) -> Known:
+    offer = json.loads(row["offer"])
+    values = {
+        "source": Source(offer["source"]),
+        "read_at": datetime.fromisoformat(offer["read_at"]),
+        "undescribed": tuple(offer["undescribed"]),
+    }
+    since = datetime.fromisoformat(row["since"])
+    return Known(Offer(**{**offer, **values}), row["digest"], row["size"], since, reading)
 
 
 def instance_row(instance: InstanceId) -> Row:

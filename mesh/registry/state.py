@@ -7,7 +7,9 @@ from datetime import datetime
 from mesh.config import Written
 from mesh.model.documents import Documents, Key, Resource
 from mesh.model.route import GRPCRoute, HTTPRoute
+from mesh.model.topology import Topology, topology_of
 from mesh.model.traffic import BackendTrafficPolicy
+from mesh.registry.known import Known, Origin, by_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that was written and asked for. A change makes a new one.
+    """Everything that was written and asked for, and what services tell of their methods. A change makes a new one.
 
     `file` is what `proa up` was started with and is replaced as a whole; `applied` came later and wins for the same
     name. `trust_domain` is empty until the first document is there, and never changes afterwards: certificates
@@ -48,6 +50,7 @@ class State:
     operations: Mapping[Key, Operation] = field(default_factory=dict)
     revision: int = 0
     trust_domain: str = ""
+    known: Mapping[Origin, Known] = field(default_factory=dict)
 
     def in_force(self) -> Mapping[Key, Kept]:
         """Sorted by key."""
@@ -58,6 +61,11 @@ class State:
         documents = documents_of(self.in_force().values())
         trust_domain = self.trust_domain or documents.mesh.trust_domain
         return replace(documents, mesh=replace(documents.mesh, trust_domain=trust_domain))
+
+    def topology(self) -> Topology:
+        """The services that the documents in force imply, and the methods that are known of them."""
+        documents = self.documents()
+        return topology_of(documents, by_version(documents, self.known))
 
 
 def documents_of(kept: Iterable[Kept]) -> Documents:

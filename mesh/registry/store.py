@@ -1,11 +1,13 @@
 """The state on disk: one SQLite file, one writer, each change one transaction."""
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Table, and_, delete, event, insert, inspect, select, update
@@ -13,11 +15,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mesh.errors import ConfigError, StateError
+from mesh.model.descriptors import Reading, read
 from mesh.model.documents import Key
 from mesh.model.names import InstanceId
+from mesh.registry.known import NOTHING_READ, Known, Origin
 from mesh.registry.leases import Lease
 from mesh.registry.schema import (
+    DESCRIPTORS,
     DOCUMENTS,
+    KNOWN,
     LEASES,
     META,
     METADATA,
@@ -29,14 +35,21 @@ from mesh.registry.schema import (
     instance_row,
     key_from,
     key_row,
+    known_from,
+    known_row,
     lease_from,
     lease_row,
     operation_from,
     operation_row,
+    origin_from,
+    origin_row,
 )
 from mesh.registry.state import Kept, State
 
+K = TypeVar("K")
 V = TypeVar("V")
+
+NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 ANOTHER: Final = "Name another state folder with --state, or move this file away: what was applied is then lost"
 
@@ -82,6 +95,7 @@ class Store:
                 documents = (await connection.execute(select(DOCUMENTS))).mappings().all()
                 operations = (await connection.execute(select(OPERATIONS))).mappings().all()
                 leases = (await connection.execute(select(LEASES))).mappings().all()
+                known = await _known(connection, problems)
         sets: dict[str, dict[Key, Kept]] = {"file": {}, "applied": {}}
         for row in documents:
             with _skipping(row["location"], problems):
@@ -96,17 +110,25 @@ class Store:
             operations={key_from(row): operation_from(row) for row in operations},
             revision=meta["revision"],
             trust_domain=meta["trust_domain"],
+            known=known,
         )
         return Stored(state, tuple(found), tuple(problems))
 
-    async def save(self, before: State, after: State) -> None:
-        """Writes what has changed from `before`, which is what was loaded or saved last, in one transaction."""
+    async def save(self, before: State, after: State, descriptors: Mapping[str, bytes] = NOTHING) -> None:
+        """Writes what has changed from `before`, which is what was loaded or saved last, in one transaction.
+
+        `descriptors` holds by digest those that `after` knows and `before` does not.
+        """
         with _explained(self._path):
             async with self._engine.begin() as connection:
                 await self._count(connection, before, after)
-                await _sync(connection, DOCUMENTS, {"set": "file"}, before.file, after.file, document_row)
-                await _sync(connection, DOCUMENTS, {"set": "applied"}, before.applied, after.applied, document_row)
-                await _sync(connection, OPERATIONS, {}, before.operations, after.operations, operation_row)
+                await _sync(connection, DOCUMENTS, {"set": "file"}, before.file, after.file, document_row, key_row)
+                applied = {"set": "applied"}
+                await _sync(connection, DOCUMENTS, applied, before.applied, after.applied, document_row, key_row)
+                await _sync(connection, OPERATIONS, {}, before.operations, after.operations, operation_row, key_row)
+                if after.known != before.known:
+                    await _sync(connection, KNOWN, {}, before.known, after.known, known_row, origin_row)
+                    await _sync_descriptors(connection, descriptors)
 
     async def save_lease(self, lease: Lease) -> None:
         with _explained(self._path):
@@ -124,6 +146,7 @@ class Store:
             async with self._engine.begin() as connection:
                 if await connection.run_sync(lambda sync: inspect(sync).get_table_names()):
                     await self._check(connection)
+                    await connection.run_sync(METADATA.create_all)  # a table that is new in this form is added
                 else:
                     await connection.run_sync(METADATA.create_all)
                     first = {"id": 1, "schema": SCHEMA, "revision": 0, "trust_domain": ""}
@@ -175,15 +198,36 @@ async def _sync(
     connection: AsyncConnection,
     table: Table,
     within: Row,
-    before: Mapping[Key, V],
-    after: Mapping[Key, V],
-    row: Callable[[Key, V], Row],
+    before: Mapping[K, V],
+    after: Mapping[K, V],
+    row: Callable[[K, V], Row],
+    key_row: Callable[[K], Row],
 ) -> None:
     """Brings the rows of `table` that are `within` from `before` to `after`."""
     for key in {**before, **after}:
         value = after.get(key)
         if value != before.get(key):
             await _put(connection, table, {**within, **key_row(key)}, {**within, **row(key, value)} if value else None)
+
+
+async def _sync_descriptors(connection: AsyncConnection, descriptors: Mapping[str, bytes]) -> None:
+    """Keeps these, and forgets what nobody refers to any more."""
+    for digest, content in descriptors.items():
+        await _put(connection, DESCRIPTORS, {"digest": digest}, {"digest": digest, "content": content})
+    await connection.execute(delete(DESCRIPTORS).where(DESCRIPTORS.c.digest.not_in(select(KNOWN.c.digest))))
+
+
+async def _known(connection: AsyncConnection, problems: list[ConfigError]) -> dict[Origin, Known]:
+    rows = (await connection.execute(select(KNOWN))).mappings().all()
+    readings: dict[str, Reading] = {"": NOTHING_READ}
+    async for one in await connection.stream(select(DESCRIPTORS)):
+        # One after the other, and in a thread: there may be a lot of them.
+        readings[one.digest] = await asyncio.to_thread(read, one.content)
+    found: dict[Origin, Known] = {}
+    for row in rows:
+        with _skipping(f"schema of {row['namespace']}/{row['workload'] or row['service']}", problems):
+            found[origin_from(row)] = known_from(row, readings[row["digest"]])
+    return found
 
 
 async def _put(connection: AsyncConnection, table: Table, key: Row, row: Row | None) -> None:

@@ -1,0 +1,128 @@
+"""What is known of a service's methods, as the messages of the API. Pure."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh.api.proa.v1 import schema_pb2
+from mesh.model.schema import CallOptions, Idempotency, Method
+from mesh.model.topology import Service, Topology
+from mesh.model.workload import Protocol, Workload
+from mesh.registry.known import Known, Origin, Source, pushes
+from mesh.registry.state import State
+
+IDEMPOTENCY: Final = {
+    Idempotency.UNKNOWN: schema_pb2.IDEMPOTENCY_UNKNOWN,
+    Idempotency.IDEMPOTENT: schema_pb2.IDEMPOTENCY_IDEMPOTENT,
+    Idempotency.NO_SIDE_EFFECTS: schema_pb2.IDEMPOTENCY_NO_SIDE_EFFECTS,
+}
+
+SOURCES: Final = {
+    Source.REFLECTION: schema_pb2.SCHEMA_SOURCE_REFLECTION,
+    Source.FILE: schema_pb2.SCHEMA_SOURCE_FILE,
+    Source.PUSH: schema_pb2.SCHEMA_SOURCE_PUSH,
+}
+
+
+def service_schema(service: Service, state: State, topology: Topology) -> schema_pb2.ServiceSchema:
+    schema = topology.schema(service.namespace, service.name)
+    return schema_pb2.ServiceSchema(
+        namespace=service.namespace,
+        service=service.name,
+        grpc=any(port.protocol is Protocol.GRPC for port in service.ports),
+        complete=schema is not None and schema.complete,
+        methods=[_method(method, service, topology) for method in schema.methods] if schema else [],
+        versions=[*_pushed(service, state), *_told(service, state)],
+    )
+
+
+def _method(method: Method, service: Service, topology: Topology) -> schema_pb2.SchemaMethod:
+    return schema_pb2.SchemaMethod(
+        service=method.service,
+        name=method.name,
+        client_streaming=method.client_streaming,
+        server_streaming=method.server_streaming,
+        idempotency=IDEMPOTENCY[method.idempotency],
+        http=[schema_pb2.HttpBinding(verb=rule.verb, path=rule.path, body=rule.body) for rule in method.http],
+        deprecated=method.deprecated,
+        options=_options(method),
+        versions=topology.versions_with(service.namespace, service.name, method),
+    )
+
+
+def _options(method: Method) -> list[schema_pb2.SaidOption]:
+    of_service, of_method = dict(_said(method.service_options)), dict(_said(method.options))
+    return [
+        schema_pb2.SaidOption(name=name, value=value, service=name not in of_method)
+        for name, value in sorted({**of_service, **of_method}.items())
+    ]
+
+
+def _said(options: CallOptions) -> Iterator[tuple[str, str]]:
+    """What is said, by the names that documents have for it."""
+    timeouts, retry, limit = options.timeouts, options.retry, options.rate_limit
+    values: dict[str, Any] = {}
+    if timeouts:
+        values["timeouts.request"] = timeouts.request
+        values["timeouts.streamIdle"] = timeouts.stream_idle
+        values["timeouts.maxStreamDuration"] = timeouts.max_stream_duration
+    if retry:
+        values["retry.disabled"] = retry.disabled
+        values["retry.numRetries"] = retry.num_retries
+        values["retry.retryOn.triggers"] = ",".join(retry.triggers) if retry.triggers else None
+        values["retry.perRetry.timeout"] = retry.per_try_timeout
+        values["retry.perRetry.backOff.baseInterval"] = retry.base_interval
+        values["retry.perRetry.backOff.maxInterval"] = retry.max_interval
+    if limit:
+        values["rateLimit"] = f"{limit.requests}/{_text(limit.per)}"
+    if options.callers:
+        values["authorization.callers"] = ",".join(options.callers)
+    return ((name, _text(value)) for name, value in values.items() if value is not None)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value.total_seconds():g}s" if isinstance(value, timedelta) else str(value)
+
+
+def _pushed(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema]:
+    versions = sorted({"", *(version for version, _ in service.identities)})
+    for version in versions:
+        if known := state.known.get(Origin(service.namespace, service=service.name, version=version)):
+            yield _version(known, version=version, workload="", overridden=False)
+
+
+def _told(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema]:
+    for workload in _workloads(service, state):
+        known = state.known.get(Origin(workload.namespace, workload.name))
+        key = (service.namespace, service.name, workload.version)
+        overridden = any(pushes(key, state.known))
+        if known:
+            yield _version(known, version=workload.version, workload=workload.name, overridden=overridden)
+        else:
+            yield schema_pb2.VersionSchema(version=workload.version, workload=workload.name, overridden=overridden)
+
+
+def _workloads(service: Service, state: State) -> list[Workload]:
+    found = [kept.resource for kept in state.in_force().values()]
+    mine = [
+        w for w in found if isinstance(w, Workload) and (w.namespace, w.service) == (service.namespace, service.name)
+    ]
+    return sorted(mine, key=lambda workload: (workload.version, workload.name))
+
+
+def _version(known: Known, *, version: str, workload: str, overridden: bool) -> schema_pb2.VersionSchema:
+    since = Timestamp()
+    since.FromDatetime(known.since)
+    return schema_pb2.VersionSchema(
+        version=version,
+        workload=workload,
+        source=SOURCES[known.offer.source],
+        digest=known.digest,
+        since=since if known.digest else None,
+        overridden=overridden,
+        problems=known.problems,
+    )
