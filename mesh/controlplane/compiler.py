@@ -134,11 +134,11 @@ class Compiler:
             is_revised = self._revise()
             touched, failed = self._touched.copy(), tuple(self._failed.values())
             self._touched.clear()
-            self._forget_instances(touched - leases.keys())
+            self._forget_instances(touched)
             self._publish_endpoints(touched, {one for one in failed if isinstance(one, Target)})
             touched.update(one for one in failed if isinstance(one, InstanceId))
-            for instance in leases if is_revised else touched & leases.keys():
-                self._publish_snapshot(leases[instance])
+            for lease in leases.values() if is_revised else (leases[one] for one in touched if one in leases):
+                self._publish_snapshot(lease)
         self._compiled = number
         self._passes.notify()
 
@@ -154,8 +154,8 @@ class Compiler:
             self._clusters = self._revision.clusters()
         return True
 
-    def _forget_instances(self, gone: Collection[InstanceId]) -> None:
-        for instance in self._expected.keys() & gone:
+    def _forget_instances(self, touched: Collection[InstanceId]) -> None:
+        for instance in [one for one in touched if one not in self._registry.leases and one in self._expected]:
             self._cache.withdraw(instance.node_id)
             self._board.forget(instance.node_id)
             del self._expected[instance]

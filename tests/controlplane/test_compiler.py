@@ -2,16 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from mesh.api.envoy.config.endpoint.v3 import endpoint_pb2
 from mesh.controlplane import compiler
-from mesh.controlplane.compiler import Compiler
 from mesh.errors import SnapshotError
 from mesh.model.names import InstanceId
 from mesh.model.shape import Instance
@@ -19,45 +15,12 @@ from mesh.model.topology import Address
 from mesh.model.workload import NOWHERE, Locality
 from mesh.registry.leases import Report
 from mesh.registry.registry import Registry
-from mesh.registry.status import StatusBoard
-from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.translate.resources import Resources, instance_resources
-from mesh.xds.cache import Cache
-from tests.unit.registry.builders import NOON, addresses, call, policy, workload
+from tests.controlplane.compiled import Mesh
+from tests.unit.registry.builders import call, policy, workload
 
 ORDERS, INVENTORY, CATALOG = (InstanceId("shop", name, f"{name}-0") for name in ("orders", "inventory", "catalog"))
-HEALTHY = Report(healthy=True, agent_pid=7)
-
-
-class Mesh:
-    """A registry, and what its compiler publishes."""
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-        self.cache = Cache()
-        self.board = StatusBoard(lambda: NOON)
-        self.compiler = Compiler(registry, self.cache, self.board)
-
-    async def attach(self, instance: InstanceId, base_port: int = 20_000, **changes: Any) -> None:
-        """A healthy instance; `changes` are to its addresses."""
-        generation = {one.workload.name: one.generation for one in self.registry.workloads}[instance.workload]
-        await self.registry.attach(instance, generation, replace(addresses(base_port), **changes))
-        await self.registry.report(instance, HEALTHY)
-
-    def state(self, instance: InstanceId, near: Locality = NOWHERE) -> Mapping[str, Mapping[str, Resource]]:
-        state = self.cache.state(instance.node_id, near)
-        assert state is not None
-        return state.resources
-
-    def endpoints(self, cluster: str, near: Locality = NOWHERE) -> list[tuple[int, int]]:
-        """Port and health of each endpoint, as callers in `near` are told."""
-        assignment = endpoint_pb2.ClusterLoadAssignment.FromString(self.state(ORDERS, near)[ENDPOINT][cluster].value)
-        return [
-            (one.endpoint.address.socket_address.port_value, one.health_status)
-            for locality in assignment.endpoints
-            for one in locality.lb_endpoints
-        ]
 
 
 @pytest.fixture
