@@ -1,21 +1,26 @@
 """Who is at the other end of a stream: config by node, permission by certificate."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.errors import IdentityError, ProtocolError
+from mesh.model.names import InstanceId
 from mesh.model.workload import Locality
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the first message of a stream says of its sender. `identity` is proven, the rest is a claim."""
+    """What the first message of a stream says of its sender. `identity` is proven, the rest is a claim.
+
+    `is_client`: it is no proxy but a gRPC client, which asks by name for what it calls.
+    """
 
     node_id: str
     identity: str
     locality: Locality
     envoy_version: str
+    is_client: bool = False
 
 
 Admit = Callable[[base_pb2.Node, Mapping[str, Iterable[bytes]]], Peer]
@@ -41,7 +46,7 @@ def admit(
     if proven != expected:
         problem = f"its certificate says {proven or 'nothing'}, and not {expected}"
         raise IdentityError(node.id, problem, "A proxy may only ask for the configuration of its own instance")
-    return peer
+    return replace(peer, is_client=_is_client(node.id))
 
 
 def admit_anyone(node: base_pb2.Node, auth_context: Mapping[str, Iterable[bytes]]) -> Peer:
@@ -53,6 +58,13 @@ def _peer(node: base_pb2.Node, identity: str) -> Peer:
     if not node.id:
         raise ProtocolError("xds", "the first message of the stream has no node id", "Set node.id in Envoy's bootstrap")
     return Peer(node.id, identity, Locality(node.locality.region, node.locality.zone), _envoy_version(node))
+
+
+def _is_client(node_id: str) -> bool:
+    try:
+        return InstanceId.from_node_id(node_id).service_account is not None
+    except ValueError:
+        return False
 
 
 def _spiffe_id(auth_context: Mapping[str, Iterable[bytes]]) -> str:

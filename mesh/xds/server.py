@@ -11,6 +11,7 @@ import grpc
 from mesh.errors import IdentityError, LimitError, MeshError, ProtocolError, StartError
 from mesh.model.topology import Address
 from mesh.registry.status import StatusBoard
+from mesh.xds.by_name import ByName
 from mesh.xds.peer import Admit
 from mesh.xds.services import SERVICES, Service
 from mesh.xds.session import Session
@@ -104,8 +105,9 @@ class DiscoveryService:
         # Else they go with the first response, and while that is on its way the stream could not be refused.
         await context.send_initial_metadata(())
         with self._board.connected(peer.node_id, peer.identity, peer.envoy_version) as status:
-            session = Session(peer, variant, stream, self._source, status, self._identifier)
-            with self._source.watch(peer.node_id, peer.locality, session.wake):
+            source = ByName(self._source, stream.asked) if peer.is_client else self._source
+            session = Session(peer, variant, stream, source, status, self._identifier)
+            with source.watch(peer.node_id, peer.locality, session.wake):
                 session.receive(request)
                 async with asyncio.TaskGroup() as tasks:
                     writer = tasks.create_task(session.write(context.write))

@@ -5,6 +5,7 @@ sending in the right order is not enough, since what was sent is not yet in forc
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -81,10 +82,14 @@ class Stages:
         """Whether the client has answered for all there is. Ask when `next_response` has returned None.
 
         One that has yet to ask for a type has not. Endpoints are there for other proxies, too, so they do not count.
+        One that asks for single listeners, as gRPC clients do, may never need another type.
         """
         expected = {type_url for type_url, resources in state.resources.items() if resources and type_url != ENDPOINT}
         if self._only:
             expected &= {self._only}
+        listeners = self._subscriptions.get(LISTENER)
+        if listeners and not listeners.wildcard:
+            expected = {LISTENER}
         subscriptions = self._subscriptions
         return expected <= subscriptions.keys() and all(
             one.is_quiet(state.of(type_url)) for type_url, one in subscriptions.items()
@@ -101,6 +106,11 @@ class Stages:
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""
         return (*self._waiting_traffic(state), *self._waiting_removals(state))
+
+    def asked(self, type_url: str) -> AbstractSet[str]:
+        """The names of the type that the client asks for, one by one."""
+        subscription = self._subscriptions.get(type_url)
+        return frozenset(subscription.names) if subscription else frozenset()
 
     def resources(self) -> Iterator[ResourceStatus]:
         """How far the client is, by resource."""

@@ -1,6 +1,7 @@
 """One stream as a state machine: requests in, responses out. Here what both variants are to their driver."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -37,6 +38,9 @@ class Stream(Protocol[R_contra]):
 
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""
+
+    def asked(self, type_url: str) -> AbstractSet[str]:
+        """The names of the type that the client asks for, one by one."""
 
     def resources(self) -> Iterator[ResourceStatus]:
         """How far the client is, by resource."""
