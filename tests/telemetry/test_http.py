@@ -122,7 +122,7 @@ class Large(Collector):
     """More than the sockets between here and there hold."""
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("large", "x" * 32_000_000, 1)
+        yield GaugeMetricFamily("large", "x" * 16_000_000, 1)
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody_and_is_cut_off(numbers: CollectorRegistry) -> None:
@@ -139,6 +139,20 @@ async def test_a_client_that_does_not_read_holds_up_nobody_and_is_cut_off(number
             while not writer.is_closing():
                 writer.write(b"x")
                 await asyncio.sleep(0.02)
+
+
+async def test_a_large_answer_arrives_whole(numbers: CollectorRegistry) -> None:
+    numbers.register(Large())
+    async with serving(numbers) as address:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # what is sent leaves in small pieces
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, (address.host, address.port))
+        reader, writer = await asyncio.open_connection(sock=client)
+        writer.write(GET)
+        async with asyncio.timeout(SECONDS):
+            assert (await reader.read()).endswith(b" 1.0\n")
+        writer.close()
 
 
 async def test_a_request_without_an_end_is_cut_off(numbers: CollectorRegistry) -> None:
