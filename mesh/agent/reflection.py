@@ -22,6 +22,7 @@ SECONDS: Final = 5.0
 MOST_SERVICES: Final = 1000
 MOST_FILES: Final = 10_000
 LONGEST_DETAILS: Final = 200
+HALF_WAY: Final = "it ended server reflection half-way"
 
 METHODS: Final = (
     # v1 has the messages of v1alpha. https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
@@ -57,6 +58,8 @@ async def reflect(port: int) -> Reflected:
             return await _reflect(channel)
     except TimeoutError:
         raise ReflectionError(f"it did not answer all of server reflection within {SECONDS:g} s") from None
+    except asyncio.InvalidStateError:  # of a stream that has ended when the next question is written
+        raise ReflectionError(HALF_WAY) from None
     except grpc.aio.AioRpcError as error:
         raise ReflectionError(_words(error)) from error
 
@@ -84,7 +87,7 @@ async def _ask_all(channel: grpc.aio.Channel, method: str) -> Reflected:
             answer = await call.read()
             if not isinstance(answer, Answer):
                 await call.code()  # the end: with an error `read` has raised
-                raise ReflectionError("it ended server reflection half-way")
+                raise ReflectionError(HALF_WAY)
             inquiry.take(answer)
     finally:
         call.cancel()

@@ -381,3 +381,13 @@ def test_any_spec_is_a_workload_or_problems(spec: object) -> None:
     parsed = parse(text, "mesh.yaml", "/shop")
 
     assert bool(parsed.documents) != bool(parsed.problems)
+
+
+def test_a_file_of_descriptors_is_relative_to_the_document_and_needs_a_port_that_speaks_grpc() -> None:
+    [written] = read(a_workload("orders", "port: 1, descriptorSet: gen/orders.binpb")).documents
+
+    assert isinstance(written.resource, Workload)
+    assert written.resource.descriptor_set == "/shop/gen/orders.binpb"
+    assert from_json(written.json, written.where) == written.resource
+    bad = read(a_workload("orders", "ports: [{port: 1, appProtocol: http}], descriptorSet: x"))
+    assert "no port speaks it" in str(bad.problems[0])

@@ -1,0 +1,317 @@
+"""Schemas as agents tell them, people push them, and a restart finds them."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
+from mesh.controlplane import schema_service
+from mesh.model.descriptors import LARGEST_SET, digest_of
+from mesh.model.names import InstanceId
+from mesh.registry.known import Offer, Origin, Source
+from mesh.registry.registry import Registry
+from tests.unit.registry.builders import NOON, call, workload
+
+ORDERS = InstanceId("shop", "orders", "orders-0")
+
+
+def a_set(*methods: str, service: str = "Orders", padding: int = 0) -> bytes:
+    file = FileDescriptorProto(name="orders.proto", package="shop.v1")
+    added = file.service.add(name=service)
+    for method in methods:
+        added.method.add(name=method)
+    file.options.java_package = "x" * padding
+    return FileDescriptorSet(file=[file]).SerializeToString()
+
+
+def an_offer(content: bytes = b"", instance: str = "orders-0", **fields: Any) -> schema_pb2.SchemaOffer:
+    return schema_pb2.SchemaOffer(
+        **{
+            "namespace": "shop",
+            "workload": instance.rpartition("-")[0],
+            "instance": instance,
+            "source": schema_pb2.SCHEMA_SOURCE_REFLECTION,
+            "digest": digest_of(content) if content else "",
+            "size": len(content),
+            "read_at": NOON - timedelta(minutes=1),
+        }
+        | fields
+    )
+
+
+async def told(client: Any, offer: schema_pb2.SchemaOffer, pieces: Iterable[bytes] = ()) -> list[str | None]:
+    """The answers to an offer; the pieces are sent when they are wanted."""
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    call = stub.ReportSchema()
+    await call.write(schema_pb2.ReportSchemaRequest(offer=offer))
+    answers: list[str | None] = []
+    while isinstance(answer := await call.read(), schema_pb2.ReportSchemaResponse):
+        answers.append(answer.WhichOneof("event"))
+        if answers[-1] == "wanted":
+            for piece in pieces:
+                await call.write(schema_pb2.ReportSchemaRequest(piece=piece))
+            await call.done_writing()
+    return answers
+
+
+async def listed(client: Any, service: str = "orders") -> schema_pb2.ServiceSchema:
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    (found,) = (await stub.ListSchemas(schema_pb2.ListSchemasRequest(namespace="shop", service=service))).schemas
+    return found
+
+
+async def push(client: Any, content: bytes, service: str = "orders", version: str = "") -> Any:
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    request = schema_pb2.PushSchemaRequest(namespace="shop", service=service, version=version, descriptor_set=content)
+    return await stub.PushSchema(request)
+
+
+async def test_descriptors_are_sent_when_they_are_not_known_and_only_then(client):
+    await client.start_with(workload("orders", "replicas: 2"))
+    content = a_set("Get", "Put")
+
+    async with client.attached(), client.attached("orders-1"):
+        assert await told(client, an_offer(content), [content[:10], content[10:]]) == ["wanted", "kept"]
+        assert await told(client, an_offer(content)) == ["kept"]
+        assert await told(client, an_offer(content, instance="orders-1")) == ["kept"]
+
+    found = await listed(client)
+    assert [(method.service, method.name) for method in found.methods] == [
+        ("shop.v1.Orders", "Get"),
+        ("shop.v1.Orders", "Put"),
+    ]
+    (version,) = found.versions
+    assert (found.grpc, found.complete, version.version, version.workload) == (True, True, "v1", "orders")
+    assert version.source == schema_pb2.SCHEMA_SOURCE_REFLECTION
+    assert version.since.ToDatetime().isoformat() == "2030-01-01T12:00:00"
+
+
+async def test_a_new_schema_counts_at_once(client):
+    await client.start_with(workload("orders"))
+    async with client.attached():
+        for methods in (["Get"], ["Get", "Put"]):
+            content = a_set(*methods)
+            await told(client, an_offer(content), [content])
+            assert [method.name for method in (await listed(client)).methods] == methods
+
+
+async def test_a_service_without_reflection_says_so_and_is_no_failure(client):
+    await client.start_with(workload("orders"))
+    async with client.attached():
+        assert await told(client, an_offer(problem="it does not answer server reflection")) == ["kept"]
+
+    found = await listed(client)
+    assert (list(found.methods), found.complete) == ([], False)
+    assert list(found.versions[0].problems) == ["it does not answer server reflection"]
+
+
+@pytest.mark.parametrize(
+    ("offer", "pieces", "code", "words"),
+    [
+        pytest.param(
+            an_offer(b"x", instance="orders-7"),
+            [],
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "shop/orders/orders-7 is not attached",
+            id="of an instance that is not attached",
+        ),
+        pytest.param(
+            an_offer(a_set("Get")),
+            [a_set("Put")],
+            grpc.StatusCode.INTERNAL,
+            "what came is something else",
+            id="of other bytes",
+        ),
+        pytest.param(
+            an_offer(a_set("Get")), [], grpc.StatusCode.INTERNAL, "what came is something else", id="of no bytes"
+        ),
+        pytest.param(
+            an_offer(b"x", size=LARGEST_SET + 1),
+            [],
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "16 MiB is the most",
+            id="of too many bytes",
+        ),
+        pytest.param(
+            an_offer(b"x", source=schema_pb2.SCHEMA_SOURCE_PUSH),
+            [],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "no source that an agent can have",
+            id="that calls itself a push",
+        ),
+    ],
+)
+async def test_an_offer_that_cannot_be_is_refused(client, offer, pieces, code, words):
+    await client.start_with(workload("orders"))
+    async with client.attached():
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await told(client, offer, pieces)
+
+    assert caught.value.code() is code
+    assert words in (caught.value.details() or "")
+    assert list((await listed(client)).methods) == []
+
+
+async def test_the_offer_comes_first(client):
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    call = stub.ReportSchema()
+    await call.write(schema_pb2.ReportSchemaRequest(piece=b"x"))
+
+    with pytest.raises(grpc.aio.AioRpcError, match="the first message is not `offer`"):
+        await call.read()
+
+
+async def test_an_agent_that_sends_more_than_it_offered_is_not_believed(client):
+    await client.start_with(workload("orders"))
+    content = a_set("Get")
+    async with client.attached():
+        with pytest.raises(grpc.aio.AioRpcError, match="what came is something else"):
+            await told(client, an_offer(content), [content + b"more"])
+
+
+async def test_an_agent_that_stops_sending_holds_up_nobody(client, monkeypatch):
+    monkeypatch.setattr(schema_service, "PATIENCE", 0.2)
+    await client.start_with(workload("orders"))
+    content = a_set("Get")
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    async with client.attached():
+        silent = [stub.ReportSchema() for _ in range(schema_service.TRANSFERS)]
+        for number, call in enumerate(silent):
+            await call.write(schema_pb2.ReportSchemaRequest(offer=an_offer(b"x" * (number + 1))))
+            assert (await call.read()).HasField("wanted")
+
+        async with asyncio.timeout(10):
+            assert await told(client, an_offer(content), [content]) == ["wanted", "kept"]
+        assert all([await call.code() is grpc.StatusCode.INTERNAL for call in silent])
+
+
+async def test_descriptors_of_16_mib_are_taken_and_no_more(client):
+    await client.start_with(workload("orders"))
+    largest = a_set("Get", padding=LARGEST_SET - len(a_set("Get", padding=1 << 21)) + (1 << 21) - 2)
+    assert LARGEST_SET - 16 < len(largest) <= LARGEST_SET
+    pieces = [largest[at : at + (1 << 20)] for at in range(0, len(largest), 1 << 20)]
+    async with client.attached():
+        assert await told(client, an_offer(largest), pieces) == ["wanted", "kept"]
+    assert (await push(client, largest)).methods == 1
+
+    with pytest.raises(grpc.aio.AioRpcError, match="it has more than 16 MiB"):
+        await push(client, largest + b"\x0a\x00" * 16)
+
+
+async def test_what_was_pushed_comes_before_what_the_service_tells_until_it_is_deleted(client):
+    await client.start_with(workload("orders"))
+    content = a_set("Get")
+    async with client.attached():
+        await told(client, an_offer(content), [content])
+
+    first = await push(client, a_set("Put", "Zap"))
+    assert (first.methods, first.changed, list(first.problems)) == (2, True, [])
+    assert not (await push(client, a_set("Put", "Zap"))).changed
+    found = await listed(client)
+    assert [method.name for method in found.methods] == ["Put", "Zap"]
+    assert [(one.source, one.overridden) for one in found.versions] == [
+        (schema_pb2.SCHEMA_SOURCE_PUSH, False),
+        (schema_pb2.SCHEMA_SOURCE_REFLECTION, True),
+    ]
+
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    request = schema_pb2.DeletePushedSchemaRequest(namespace="shop", service="orders")
+    await stub.DeletePushedSchema(request)
+    assert [method.name for method in (await listed(client)).methods] == ["Get"]
+    with pytest.raises(grpc.aio.AioRpcError, match="nothing was pushed for it"):
+        await stub.DeletePushedSchema(request)
+
+
+async def test_a_push_that_cannot_be_is_refused(client):
+    await client.start_with(workload("orders"))
+
+    with pytest.raises(grpc.aio.AioRpcError, match=r"Did you mean shop/orders\?"):
+        await push(client, a_set("Get"), service="order")
+    with pytest.raises(grpc.aio.AioRpcError, match="no method can be read from it"):
+        await push(client, b"hello, world")
+    with pytest.raises(grpc.aio.AioRpcError, match="it has no version v9"):
+        await push(client, a_set("Get"), version="v9")
+
+
+async def test_schemas_are_listed_for_all_services_or_one(client):
+    await client.start_with(workload("orders"), workload("catalog"))
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+
+    every = await stub.ListSchemas(schema_pb2.ListSchemasRequest())
+    assert [schema.service for schema in every.schemas] == ["catalog", "orders"]
+    with pytest.raises(grpc.aio.AioRpcError, match=r"order: there is no such service\. Services: shop/catalog"):
+        await stub.ListSchemas(schema_pb2.ListSchemasRequest(service="order"))
+
+
+async def observed(registry: Registry, content: bytes, minutes: int = 0) -> None:
+    offer = Offer(Source.REFLECTION, digest_of(content), len(content), NOON + timedelta(minutes=minutes))
+    await registry.observe_schema(ORDERS, offer, content)
+
+
+def names(registry: Registry) -> list[str]:
+    schema = registry.topology.schema("shop", "orders")
+    return [method.name for method in schema.methods] if schema else []
+
+
+async def test_a_restart_finds_what_was_known(opened):
+    registry = await opened()
+    await registry.apply(call(workload("orders")))
+    await observed(registry, a_set("Get"))
+    await registry.push_schema(Origin("shop", service="orders", version="v1"), a_set("Put"))
+    topology = registry.topology
+    await registry.close()
+
+    registry = await opened()
+    assert registry.topology == topology
+    assert names(registry) == ["Put"]
+    await registry.forget_schema(Origin("shop", service="orders", version="v1"))
+    assert names(registry) == ["Get"]
+
+
+async def test_descriptors_that_nobody_refers_to_are_not_kept(opened, path: Path):
+    registry = await opened()
+    await registry.apply(call(workload("orders")))
+    for minutes in range(5):
+        await observed(registry, a_set("Get", *(f"Put{n}" for n in range(minutes))), minutes)
+
+    with sqlite3.connect(path) as database:
+        digests = [digest for (digest,) in database.execute("select digest from descriptors")]
+    assert digests == [known.digest for known in registry.state.known.values()]
+
+
+async def test_a_changed_schema_wakes_who_follows_the_registry(registry):
+    await registry.apply(call(workload("orders")))
+    seen = registry.changed.number
+
+    await observed(registry, a_set("Get"))
+
+    assert registry.changed.number > seen
+    assert names(registry) == ["Get"]
+
+
+async def test_a_state_from_before_there_were_schemas_is_opened(opened, path: Path):
+    registry = await opened()
+    await registry.apply(call(workload("orders")))
+    await registry.close()
+    with sqlite3.connect(path) as database:
+        database.execute("drop table known")
+        database.execute("drop table descriptors")
+
+    registry = await opened()
+    await observed(registry, a_set("Get"))
+    assert names(registry) == ["Get"]
+
+
+async def test_descriptors_that_are_not_there_have_to_be_sent(registry):
+    await registry.apply(call(workload("orders")))
+    offer = Offer(Source.REFLECTION, digest_of(a_set("Get")), 1, NOON)
+
+    with pytest.raises(Exception, match="its descriptors are not known"):
+        await registry.observe_schema(ORDERS, offer, None)
