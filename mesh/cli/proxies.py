@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
+from mesh.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 
 def proxy_status(
+    node: Annotated[
+        str | None, typer.Argument(metavar="[NODE]", help="NAMESPACE/WORKLOAD/INSTANCE, or the end of it.")
+    ] = None,
     state: StateOption = None,
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
@@ -22,7 +28,8 @@ def proxy_status(
     """Show what each proxy runs, and since when.
 
     The last NACK is in Envoy's own words, and kept after it was mended. Below the table: what a proxy has refused as it
-    is now, and the documents it comes from; what is held back, and for what; streams that were not let in.
+    is now, and the documents it comes from; what is held back, and for what; what a gRPC client does not do although a
+    policy asks for it; streams that were not let in.
     """
     from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
@@ -31,6 +38,8 @@ def proxy_status(
     with connected(state, server) as channel:
         stub = status_pb2_grpc.StatusServiceStub(channel)
         answer = stub.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS)
+    if node is not None:
+        answer = only(answer, node)
     if output is not Format.TABLE:
         proxies = [{**as_json(proxy), "state": state_of(proxy)} for proxy in answer.proxies]
         write({**as_json(answer), "proxies": proxies}, output)
@@ -47,7 +56,20 @@ def proxy_status(
 
 def news(answer: status_pb2.ListProxiesResponse, at: datetime) -> list[str]:
     """What somebody has to mend or to wait for, a line each."""
-    return [*_refusals(answer.proxies), *_waits(answer.proxies), *_refused_streams(answer.refused_streams, at)]
+    proxies = answer.proxies
+    return [*_refusals(proxies), *_waits(proxies), *_unmet(proxies), *_refused_streams(answer.refused_streams, at)]
+
+
+def only(answer: status_pb2.ListProxiesResponse, node: str) -> status_pb2.ListProxiesResponse:
+    """What it says of the proxies whose id ends like that. Raises NotFoundError when there is none."""
+    from mesh.api.proa.v1 import status_pb2
+    from mesh.config.nearest import did_you_mean
+
+    known = [proxy.node_id for proxy in answer.proxies]
+    found = [proxy for proxy in answer.proxies if f"/{proxy.node_id}".endswith(f"/{node}")]
+    if not found:
+        raise NotFoundError(node, "there is no such proxy", did_you_mean(node, known, "See `proa proxy-status`"))
+    return status_pb2.ListProxiesResponse(proxies=found)
 
 
 def state_of(proxy: status_pb2.Proxy) -> str:
@@ -92,6 +114,10 @@ def _waits(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
         for wait in proxy.waits:
             what = f"the removal of {_resource(wait.resource)}" if wait.removal else _resource(wait.resource)
             yield f"{proxy.node_id}: {what} waits for {', '.join(map(_resource, wait.needs))}"
+
+
+def _unmet(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
+    return (f"{proxy.node_id}: {sentence}" for proxy in proxies for sentence in proxy.unmet)
 
 
 def _refused_streams(refused: Iterable[status_pb2.RefusedStreams], at: datetime) -> Iterator[str]:

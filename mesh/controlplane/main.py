@@ -17,6 +17,7 @@ from typing import Final
 
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
+from mesh.controlplane.clients import Clients
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
@@ -106,7 +107,7 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     agents = AgentService(registry, compiler, board, authority=authority, xds=settings.xds, now=_now)
     standings = Standings(registry, compiler, board)
     documents = DocumentService(registry, standings)
-    status = StatusService(registry, board, compiler, standings)
+    status = StatusService(registry, board, compiler, standings, Clients(registry, cache, board))
     clients = ClientStatusService(registry, cache, board)
     debug = DebugService(registry, compiler, cache)
     schemas = SchemaService(registry, _now)

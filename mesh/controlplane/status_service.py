@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
 from mesh.controlplane import wire
+from mesh.controlplane.clients import Clients
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.provenance import Origin, Provenance
 from mesh.controlplane.standing import Standings
+from mesh.model.names import InstanceId
 from mesh.model.shape import Role
 from mesh.registry.leases import Lease
 from mesh.registry.registry import Registry
@@ -23,11 +25,14 @@ STATES: Final = {
 
 
 class StatusService(status_pb2_grpc.StatusServiceServicer):
-    def __init__(self, registry: Registry, board: StatusBoard, compiler: Compiler, standings: Standings) -> None:
+    def __init__(
+        self, registry: Registry, board: StatusBoard, compiler: Compiler, standings: Standings, clients: Clients
+    ) -> None:
         self._registry = registry
         self._board = board
         self._compiler = compiler
         self._standings = standings
+        self._clients = clients
 
     async def WatchInstances(
         self, request: status_pb2.WatchInstancesRequest, context: Any
@@ -71,6 +76,7 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
             problem=self._compiler.problems.get(proxy.node_id, ""),
             waits=[_wait(wait) for wait in report.waits],
             streams=proxy.streams,
+            unmet=self._clients.unmet(InstanceId.from_node_id(proxy.node_id)),
         )
 
     def _instances(self) -> list[status_pb2.Instance]:

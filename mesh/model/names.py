@@ -122,6 +122,11 @@ def upstream_routes_name(target: Target) -> str:
     return f"upstream/{target.cluster}"
 
 
+def upstream_routes_target(name: str) -> Target:
+    """The inverse."""
+    return Target.from_cluster(name.removeprefix("upstream/"))
+
+
 def app_cluster(port: int) -> str:
     """The cluster through which a sidecar reaches its own service."""
     return f"app/{port}"

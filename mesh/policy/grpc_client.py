@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from mesh.model.traffic import Retry
+from mesh.model.traffic import BackendTrafficPolicy, Retry
 from mesh.policy.retry import RetryPolicy
 
 CODES: Final = ("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable")
@@ -25,8 +25,13 @@ def client_retry(retry: RetryPolicy | None) -> RetryPolicy | None:
     return replace(retry, triggers=triggers, num_retries=min(retry.num_retries, MOST_RETRIES), per_try_timeout=None)
 
 
-def beyond_clients(retry: Retry) -> Iterator[str]:
-    """A sentence for each part of `retry` that a gRPC client does not do."""
+def beyond_clients(policy: BackendTrafficPolicy) -> Iterator[str]:
+    """A sentence for each part of `policy` that a gRPC client does not do."""
+    if policy.retry:
+        yield from _beyond(policy.retry)
+
+
+def _beyond(retry: Retry) -> Iterator[str]:
     if retry.per_try_timeout is not None:
         yield "retry.perRetry.timeout: a gRPC client limits the whole call only, by its deadline"
     if retry.num_retries is not None and retry.num_retries > MOST_RETRIES:

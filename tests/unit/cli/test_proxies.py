@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from mesh.api.proa.v1 import documents_pb2, status_pb2
-from mesh.cli.proxies import news
+from mesh.cli.proxies import news, only
+from mesh.errors import NotFoundError
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -56,3 +59,30 @@ def test_streams_that_were_not_let_in_are_counted() -> None:
     refused = status_pb2.RefusedStreams(reason="identity", count=3, last="not yours", at=NOW - timedelta(seconds=5))
 
     assert said(refused_streams=(refused,)) == ["3 streams refused (identity), the last 5s ago: not yours"]
+
+
+def test_what_a_client_does_not_do_is_a_line_each() -> None:
+    assert said(status_pb2.Proxy(node_id="shop/sa:web/1", unmet=["one", "two"])) == [
+        "shop/sa:web/1: one",
+        "shop/sa:web/1: two",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("node", "found"),
+    [
+        pytest.param("web-0", ["shop/web/web-0", "office/web/web-0"], id="the end"),
+        pytest.param("shop/web/web-0", ["shop/web/web-0"], id="all of it"),
+    ],
+)
+def test_a_proxy_is_named_by_the_end_of_its_id(node: str, found: list[str]) -> None:
+    proxies = [status_pb2.Proxy(node_id=one) for one in ("shop/web/web-0", "office/web/web-0", "shop/web/web-10")]
+
+    assert [one.node_id for one in only(status_pb2.ListProxiesResponse(proxies=proxies), node).proxies] == found
+
+
+def test_a_proxy_that_is_not_there_is_named_with_the_nearest() -> None:
+    answer = status_pb2.ListProxiesResponse(proxies=[status_pb2.Proxy(node_id="shop/web/web-0")])
+
+    with pytest.raises(NotFoundError, match="Did you mean shop/web/web-0"):
+        only(answer, "shop/web/web-00")

@@ -15,6 +15,7 @@ from mesh.model.names import (
     trust_domain_prefix,
     upstream_listener_name,
     upstream_routes_name,
+    upstream_routes_target,
 )
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
@@ -85,3 +86,10 @@ def test_a_grpc_client_is_known_by_its_account_and_is_no_instance_of_a_workload(
 
     assert InstanceId.from_node_id(who.node_id).service_account == account
     assert InstanceId(namespace, account, instance).service_account is None
+
+
+@given(labels, labels)
+def test_a_target_is_found_again_from_its_routes(namespace: str, service: str) -> None:
+    target = Target(namespace, service, 1, "v2")
+
+    assert upstream_routes_target(upstream_routes_name(target)) == target

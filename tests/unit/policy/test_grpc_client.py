@@ -8,7 +8,7 @@ import pytest
 from mesh.model.names import Target
 from mesh.model.shape import client_shape
 from mesh.model.topology import topology_of
-from mesh.model.traffic import Retry
+from mesh.model.traffic import BackendTrafficPolicy, PolicyTarget, Retry
 from mesh.policy.grpc_client import beyond_clients, client_retry
 from mesh.policy.retry import ASKED, RetryPolicy
 from mesh.policy.view import view_for
@@ -82,4 +82,10 @@ CAN = Retry(num_retries=4, triggers=("reset", "unavailable"), base_interval=time
     ],
 )
 def test_what_a_client_cannot_do_is_named(retry: Retry, said: list[str]) -> None:
-    assert [line.partition(":")[0] for line in beyond_clients(retry)] == said
+    policy = BackendTrafficPolicy("shop", "p", "p.yaml:1", (PolicyTarget("stock"),), retry)
+
+    assert [line.partition(":")[0] for line in beyond_clients(policy)] == said
+
+
+def test_a_policy_that_says_nothing_asks_for_nothing() -> None:
+    assert list(beyond_clients(BackendTrafficPolicy("shop", "p", "p.yaml:1", (PolicyTarget("stock"),)))) == []

@@ -1,0 +1,58 @@
+"""What gRPC clients without a sidecar do not do, although somebody has asked for it."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from mesh.model.documents import key_of
+from mesh.model.names import InstanceId, Target, upstream_routes_target
+from mesh.model.shape import Role
+from mesh.model.workload import Locality
+from mesh.policy.grpc_client import beyond_clients
+from mesh.policy.retry import policies_for
+from mesh.registry.registry import Registry
+from mesh.registry.status import Delivery, ResourceStatus, StatusBoard
+from mesh.snapshot.types import LISTENER, ROUTE
+from mesh.xds.source import Source
+
+MOST: Final = 50
+"""Sentences about one client. It may ask for as many names as it likes."""
+
+
+class Clients:
+    """Works it out when somebody asks, from what each client follows at that moment."""
+
+    def __init__(self, registry: Registry, source: Source, board: StatusBoard) -> None:
+        self._registry = registry
+        self._source = source
+        self._board = board
+
+    def unmet(self, instance: InstanceId) -> list[str]:
+        """A sentence for each name that means nothing, and for each wish of a document. Empty for a sidecar."""
+        lease = self._registry.leases.get(instance)
+        if lease is None or lease.role is not Role.GRPC_CLIENT:
+            return []
+        follows = self._board.resources(instance.node_id) or ()
+        near = lease.workload.locality
+        said = [*self._unknown(instance, near, follows), *dict.fromkeys(self._unheeded(follows))]
+        rest = len(said) - MOST
+        return [*said[:MOST], *([f"and {rest} more"] if rest > 0 else [])]
+
+    def _unknown(self, instance: InstanceId, near: Locality, follows: Iterable[ResourceStatus]) -> Iterator[str]:
+        state = self._source.state(instance.node_id, near)
+        known = state.of(LISTENER) if state else {}
+        for one in follows:
+            if one.type_url == LISTENER and one.name not in known:
+                yield f"it asks for {one.name}, and no service has that name there"
+
+    def _unheeded(self, follows: Iterable[ResourceStatus]) -> Iterator[str]:
+        for one in follows:
+            if one.type_url == ROUTE and one.delivery is not Delivery.ABSENT:
+                yield from self._about(upstream_routes_target(one.name))
+
+    def _about(self, target: Target) -> Iterator[str]:
+        service = self._registry.topology.service(target.namespace, target.service)
+        port = service.port(target.port) if service else None
+        policies = self._registry.documents.traffic_policies
+        for policy in policies_for(target.service, target.namespace, port, policies) if port else ():
+            for sentence in beyond_clients(policy):
+                yield f"{key_of(policy)} ({policy.where}): {sentence}"
