@@ -1,228 +1,189 @@
-"""How fast a change reaches a thousand proxies, against a server that only writes: `make bench-push`.
+"""How fast a change reaches a thousand proxies: `make bench-push`.
 
-Writes build/bench/push.json. The proxies are simulated and the floor is given, both by the rulers (RULERS=<folder>);
-the server is `proa debug xds`, the same that serves a mesh. Numbers of one run may be divided by each other, nothing
-else. FULL=1 also measures 5,000 proxies.
+Writes build/bench/push.json, and prints a table. The proxies are simulated and the floor is given, both by the rulers
+(RULERS=<folder>); the server is a real control plane (`tests/bench/control_plane.py`). Numbers of one run may be
+divided by each other, nothing else. FULL=1 also measures 5,000 proxies, and takes its time.
 """
 
-import importlib.util
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from types import ModuleType
 from typing import Any
 
-import grpc
-from google.protobuf.any_pb2 import Any as Packed
+from tests.bench.rig import ROOT, Rig, Server, change, least, missing, raise_limits
 
-from mesh.api.proa.v1 import raw_xds_pb2, raw_xds_pb2_grpc
-from mesh.model.documents import Documents
-from mesh.model.names import Target
-from mesh.model.topology import Address, Endpoint
-from mesh.model.workload import NOWHERE
-from mesh.snapshot.resource import Resource, resource
-from mesh.snapshot.types import LISTENER, ROUTE
-from mesh.translate.endpoint import load_assignment
-from mesh.translate.resources import Resources, resources_for
-from tests.builders import a_view, a_workload, documents
-
-ROOT = Path(__file__).parents[2]
-PROA = Path(sys.executable).with_name("proa")
 RESULT = ROOT / "build" / "bench" / "push.json"
-RULERS = Path(os.environ.get("RULERS", ROOT.parent / "shared" / "bench"))
 FULL = bool(os.environ.get("FULL"))
-
-SERVICES = 100
-ENDPOINTS = 10
+SERVICES, PROXIES = 100, 1000
+MANY_SERVICES, FEWER_PROXIES = 1000, 500
 ROUNDS = 5
-BUDGET = 40.0
-"""Seconds for all of it in the default form; what has not begun by then is left out."""
 
 
 @dataclass
 class Row:
+    """`values` are those of the rounds there was time for; `value` is their median."""
+
     name: str
     unit: str
-    value: float
-    goal: float | None
+    goal: float
     values: list[float]
 
     @property
-    def met(self) -> bool | None:
-        return None if self.goal is None else self.value <= self.goal
+    def value(self) -> float:
+        return median(self.values)
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.goal
 
 
 def main() -> int:
-    if missing := [what for what, is_there in requirements().items() if not is_there]:
-        print(f"bench-push: missing: {', '.join(missing)}", file=sys.stderr)
-        save([], missing)
-        return 1
-    rulers = load_rulers()
-    tools = rulers.build(ROOT / "build" / "rulers")
-    deadline = time.monotonic() + (600 if FULL else BUDGET)
     rows: list[Row] = []
-    for proxies in (1000, 5000) if FULL else (1000,):
-        rows += measure(rulers, tools, proxies, deadline)
-    print(*map(line, rows), sep="\n")
-    save(rows, [])
-    return 0
+    if lacking := missing():
+        return finish(rows, [f"missing: {what}" for what in lacking])
+    raise_limits()
+    rig = Rig.built()
+    failures = []
+    for section, arguments in sections():
+        try:
+            rows += section(rig, *arguments)
+        except (rig.rulers.RulerError, AssertionError) as error:
+            failures.append(f"{section.__name__} {arguments}: {error}")
+    return finish(rows, failures)
 
 
-def requirements() -> dict[str, bool]:
-    header = subprocess.run(
-        ["sh", "-c", "echo '#include <nghttp2/nghttp2.h>\n#include <openssl/ssl.h>' | gcc -E - >/dev/null 2>&1"],
-        check=False,
-    )
-    return {
-        f"the rulers (RULERS=<folder>, tried {RULERS.name})": (RULERS / "rulers.py").exists(),
-        "gcc": shutil.which("gcc") is not None,
-        "libssl-dev and libnghttp2-dev": header.returncode == 0,
-    }
+def sections() -> Iterator[tuple[Callable[..., list[Row]], tuple[int, ...]]]:
+    for proxies in (PROXIES, 5000) if FULL else (PROXIES,):
+        yield changes, (SERVICES, proxies)
+    yield restart, (SERVICES, PROXIES)
+    yield memory_with_tls, (SERVICES, PROXIES if FULL else FEWER_PROXIES)
+    yield large_mesh, (MANY_SERVICES, FEWER_PROXIES)
 
 
-def load_rulers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rulers", RULERS / "rulers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["rulers"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def measure(rulers: ModuleType, tools: Path, proxies: int, deadline: float) -> list[Row]:
-    shared, assignments = mesh_of(SERVICES)
-    with server() as (port, api, pid):
-        set_state(api, shared, assignments)
-        own = rulers.rss_kb(pid).private
-        with rulers.Swarm(tools, port, names={"rds": ["outbound"]}) as swarm:
+def changes(rig: Rig, services: int, proxies: int) -> list[Row]:
+    n = f"{proxies} proxies, {services} services"
+    with rig.server(services, proxies) as server:
+        own = server.private_kb
+        with server.swarm() as swarm:
             swarm.start(proxies)
-            memory = (rulers.rss_kb(pid).private - own) / proxies
-            times, cpu = against_floor(rulers, tools, swarm, api, pid, proxies, deadline)
-            before = swarm.stats()["resources"]
-            swarm.reconnect(proxies)
-            resent = swarm.stats()["resources"] - before
-    n = f"{proxies} proxies, {SERVICES} services"
+            memory = (server.private_kb - own) / proxies
+            with rig.floor(proxies) as floor:
+                endpoint = [over_floor(server, swarm, *floor, number) for number in rounds(12)]
+            policy = [over_naive(server, swarm, number) for number in rounds(12)]
     return [
-        Row(f"{n}: one endpoint change, p99 over floor", "x", median(times), 6.0, times),
-        Row(f"{n}: one endpoint change, CPU over floor", "x", median(cpu), 16.0, cpu),
-        Row(f"{n}: private memory per proxy, plaintext", "KB", memory, 60.0, [memory]),
-        Row(f"{n}: resources sent again on reconnect", "", resent, 0.0, [resent]),
+        Row(f"{n}: one endpoint, p99 over floor", "x", 6, [times for times, _ in endpoint]),
+        Row(f"{n}: one endpoint, CPU over floor", "x", 16, [cpu for _, cpu in endpoint]),
+        Row(f"{n}: a policy for all, p99 over naive", "x", 1 / 8, [times for times, _ in policy]),
+        Row(f"{n}: a policy for all, CPU over naive", "x", 1 / 5, [cpu for _, cpu in policy]),
+        Row(f"{n}: private memory per proxy", "KB", 60, [memory]),
     ]
 
 
-def against_floor(
-    rulers: ModuleType, tools: Path, swarm: Any, api: Any, pid: int, proxies: int, deadline: float
-) -> tuple[list[float], list[float]]:
-    """Per round: p99 and CPU of one endpoint change, divided by those of a server that only writes."""
-    times: list[float] = []
-    cpu: list[float] = []
-    port = free_port()
-    with rulers.Floor(tools, port) as floor, rulers.Swarm(tools, port) as least_swarm:
-        least_swarm.start(proxies)
-        for n in range(ROUNDS):
-            if n and time.monotonic() > deadline:
-                break
-            swarm.mark("eds")
-            used = rulers.cpu_seconds(pid)
-            changed = time.monotonic()
-            change_endpoint(api, n)
-            arrival = swarm.wait("eds")
-            swarm.ready()
-            used = rulers.cpu_seconds(pid) - used
-            least_swarm.mark("eds")
-            least_used = floor.stats()["cpu_s"]
-            pushed = floor.push("eds", arrival.bytes // arrival.n)
-            least = least_swarm.wait("eds")
-            least_used = floor.stats()["cpu_s"] - least_used
-            assert arrival.n == least.n == proxies, (arrival, least)
-            times.append(arrival.ms("p99", changed) / least.ms("p99", pushed))
-            cpu.append(used / least_used)
-    return times, cpu
+def over_floor(server: Server, swarm: Any, floor: Any, floor_swarm: Any, number: int) -> tuple[float, float]:
+    one = change(server, swarm, "eds", f"endpoint {number}")
+    by_floor = least(floor, floor_swarm, "eds", one.bytes)
+    return one.p99 / by_floor.p99, one.cpu / by_floor.cpu
 
 
-def mesh_of(services: int) -> tuple[Resources, list[Resource]]:
-    """What every proxy of a mesh of so many services has, and the endpoints of all of them."""
-    mesh: Documents = documents(*(a_workload(f"s{n}") for n in range(services)))
-    targets = [Target("shop", f"s{n}", 50051) for n in range(services)]
-    return resources_for(a_view(mesh, "s0")), [assignment(target, 0) for target in targets]
+def over_naive(server: Server, swarm: Any, number: int) -> tuple[float, float]:
+    """Against the same server, as long as it makes each proxy's routes by themselves."""
+    one = change(server, swarm, "rds", f"policy {1 + number % 2}")
+    server.process.ask("naive 1")
+    naive = change(server, swarm, "rds", f"policy {3 + number % 2}")
+    server.process.ask("naive 0")
+    return one.p99 / naive.p99, one.cpu / naive.cpu
 
 
-def assignment(target: Target, change: int) -> Resource:
-    endpoints = [Endpoint(Address("127.0.0.1", 20_000 + change + n)) for n in range(ENDPOINTS)]
-    return resource(target.cluster, load_assignment(target, endpoints, NOWHERE))
+def restart(rig: Rig, services: int, proxies: int) -> list[Row]:
+    """The ruler names some of the connections that are lost."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with rig.server(services, proxies, state=Path(folder)) as server:
+            swarm = stack.enter_context(server.swarm())
+            swarm.start(proxies)
+        before = swarm.stats()["resources"]
+        with rig.server(services, proxies, state=Path(folder), port=server.port):
+            swarm.reconnect(proxies)
+            again = swarm.stats()["resources"] - before
+    return [Row(f"{proxies} proxies, {services} services: resources sent again after a restart", "", 0, [again])]
 
 
-def set_state(api: Any, shared: Resources, assignments: list[Resource]) -> None:
-    messages = [*shared.clusters, *shared.routes]
-    sealed = [resource(message.name, message) for message in messages]
-    listener = Packed(type_url=LISTENER)
-    api.Set(
-        raw_xds_pb2.RawXdsSetRequest(
-            node_id="*",
-            resources=[
-                *(raw(one) for one in sealed if one.type_url != ROUTE or one.name == "outbound"),
-                *(raw(one) for one in assignments),
-                raw_xds_pb2.RawResource(name="outbound", resource=listener, version="1"),
-            ],
-        )
-    )
+def memory_with_tls(rig: Rig, services: int, proxies: int) -> list[Row]:
+    with rig.server(services, proxies, tls=True) as server:
+        own = server.private_kb
+        with server.swarm() as swarm:
+            swarm.start(proxies)
+            memory = (server.private_kb - own) / proxies
+    return [Row(f"{proxies} proxies, {services} services: private memory per proxy, mTLS", "KB", 130, [memory])]
 
 
-def change_endpoint(api: Any, n: int) -> None:
-    target = Target("shop", f"s{n}", 50051)
-    api.Set(raw_xds_pb2.RawXdsSetRequest(node_id="*", resources=[raw(assignment(target, n + 1))]))
+def large_mesh(rig: Rig, services: int, proxies: int) -> list[Row]:
+    n = f"{proxies} proxies, {services} services"
+    with rig.server(services, proxies) as server:
+        first = [first_config(rig, server, proxies) for _ in rounds(10)]
+        with server.swarm() as swarm:
+            swarm.start(proxies)
+            sent = []
+            for number in rounds(3):
+                before = swarm.stats()["rx_bytes"]
+                change(server, swarm, "cds", f"cluster {number}")
+                sent.append((swarm.stats()["rx_bytes"] - before) / 1e6)
+    return [
+        Row(f"{n}: first configuration, over the raw bytes", "x", 3, first),
+        Row(f"{n}: one cluster, sent in all", "MB", 1, sent),
+    ]
 
 
-def raw(one: Resource) -> raw_xds_pb2.RawResource:
-    packed = Packed(type_url=one.type_url, value=one.value)
-    return raw_xds_pb2.RawResource(name=one.name, resource=packed, version=one.version)
+def first_config(rig: Rig, server: Server, proxies: int) -> float:
+    """From the first connection to the last routes, over a server that writes as many bytes to as many connections."""
+    with server.swarm() as swarm:
+        took = connect(swarm, proxies, "rds")
+        size = int(swarm.stats()["rx_bytes"]) // proxies
+    with rig.floor(0) as (floor, swarm):
+        raw = connect(swarm, proxies, "cds")
+        raw += least(floor, swarm, "eds", size).last / 1e3
+    return took / raw
 
 
-@contextmanager
-def server() -> Iterator[tuple[int, Any, int]]:
-    """The xDS port, the API and the process id of a server that holds nothing yet."""
-    command = [PROA, "debug", "xds", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        _, _, xds, _, api = process.stdout.readline().split()
-        with grpc.insecure_channel(api) as channel:
-            yield Address.parse(xds).port, raw_xds_pb2_grpc.RawXdsStub(channel), process.pid
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+def connect(swarm: Any, proxies: int, kind: str) -> float:
+    """Seconds until each of so many proxies has a response of the type."""
+    swarm.mark(kind)
+    began = time.monotonic()
+    swarm.ask(f"start {proxies}")
+    took = swarm.wait(kind, proxies).max - began
+    swarm.ready()
+    return float(took)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def rounds(seconds: float) -> Iterator[int]:
+    """Five, or as many as begin in time. At least one."""
+    end = time.monotonic() + seconds
+    for number in range(ROUNDS):
+        if number and time.monotonic() > end and not FULL:
+            return
+        yield number
 
 
-def line(row: Row) -> str:
-    goal = "" if row.goal is None else f"  goal {row.goal:g}  {'met' if row.met else 'NOT MET'}"
-    return f"{row.name:<66} {row.value:8.2f} {row.unit:<2}{goal}"
-
-
-def save(rows: list[Row], missing: list[str]) -> None:
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
+def finish(rows: list[Row], failures: list[str]) -> int:
+    for row in rows:
+        print(f"{row.name:<76} {row.value:8.3f} {row.unit:<2}  goal {row.goal:5.3g}  {'met' if row.met else 'NOT MET'}")
+    for failure in failures:
+        print(f"bench-push: {failure}", file=sys.stderr)
     content = {
-        "rows": [{**asdict(row), "met": row.met} for row in rows],
-        "missing": missing,
+        "rows": [{**asdict(row), "value": row.value, "met": row.met} for row in rows],
+        "failures": failures,
         "cpus": os.cpu_count(),
         "load": os.getloadavg(),
     }
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(content, indent=2) + "\n")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
