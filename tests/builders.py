@@ -4,7 +4,7 @@ from mesh.config import parse
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Instance, InstancePort, InstanceUpstream, shape_of
-from mesh.model.topology import Address, topology_of
+from mesh.model.topology import NO_SCHEMAS, Address, Schemas, topology_of
 from mesh.model.workload import Workload
 from mesh.policy.view import ProxyView, view_for
 
@@ -50,9 +50,9 @@ def workload(mesh: Documents, name: str) -> Workload:
     return next(found for found in mesh.workloads if found.name == name)
 
 
-def a_view(mesh: Documents, name: str) -> ProxyView:
+def a_view(mesh: Documents, name: str, schemas: Schemas = NO_SCHEMAS) -> ProxyView:
     """The view of the sidecars of a workload."""
-    topology = topology_of(mesh)
+    topology = topology_of(mesh, schemas)
     return view_for(shape_of(workload(mesh, name), topology), topology, mesh)
 
 

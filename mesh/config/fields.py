@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 _DURATION: Final = re.compile(r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
@@ -16,6 +16,9 @@ _UNITS: Final = {
 }
 _LABEL: Final = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _DOMAIN: Final = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_TOKEN: Final = re.compile(r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}$")
+SERVICE: Final = re.compile(r"^[A-Za-z_][A-Za-z_0-9]*(\.[A-Za-z_][A-Za-z_0-9]*)*$")
+METHOD: Final = re.compile(r"^[A-Za-z_][A-Za-z_0-9]*$")
 _VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -69,4 +72,8 @@ PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _positive(
 Label = Annotated[str, _matching(_LABEL, 63, "a-z, 0-9 and (inside) -, at most 63 characters")]
 Domain = Annotated[str, _matching(_DOMAIN, 253, "a-z, 0-9, - and dots, at most 253 characters")]
 Variable = Annotated[str, _matching(_VARIABLE, 255, "letters, digits and _, no digit first")]
+Token = Annotated[str, _matching(_TOKEN, 256, "letters, digits and !#$%&'*+-.^_`|~, at most 256 characters")]
+HeaderName = Annotated[Token, AfterValidator(str.lower)]
+ServiceName = Annotated[str, _matching(SERVICE, 1024, "the full name of a gRPC service: package.Service")]
+MethodName = Annotated[str, _matching(METHOD, 1024, "the name of a gRPC method alone")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]

@@ -3,12 +3,11 @@
 https://github.com/kubernetes-sigs/gateway-api/blob/main/apis/v1/grpcroute_types.go
 """
 
-import re
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mesh.config.fields import Spec, Text
+from mesh.config.fields import METHOD, SERVICE, Spec, Text
 from mesh.config.regex import expression
 from mesh.config.route_fields import (
     BACKEND_FILTERS,
@@ -26,9 +25,6 @@ from mesh.config.route_fields import (
 )
 from mesh.model.route import GrpcMatch, GRPCRoute, MethodMatch, Rule
 
-_SERVICE: Final = re.compile(r"^[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*$", re.IGNORECASE)
-_METHOD: Final = re.compile(r"^[A-Za-z_][A-Za-z_0-9]*$")
-
 
 class MethodMatchSpec(Spec):
     type: Literal["Exact", "RegularExpression"] = "Exact"
@@ -45,9 +41,9 @@ class MethodMatchSpec(Spec):
             expression(self.match().pattern)
             return self
         # Gateway API allows a dot before the service, which no caller sends.
-        if self.service and not _SERVICE.match(self.service):
+        if self.service and not SERVICE.match(self.service):
             raise ValueError(f"{self.service!r} is no gRPC service; write package.Service")
-        if self.method and not _METHOD.match(self.method):
+        if self.method and not METHOD.match(self.method):
             raise ValueError(f"{self.method!r} is no gRPC method; write its name only")
         return self
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mesh.config.fields import Label, PortNumber, Spec, Text
+from mesh.config.fields import HeaderName, Label, PortNumber, Spec, Text, Token
 from mesh.config.regex import expression
 from mesh.model.route import (
     GATEWAY_GROUP,
@@ -27,17 +27,10 @@ from mesh.model.route import (
 MOST_MATCHES: Final = 128
 """In all rules of one route together."""
 
-_HEADER: Final = re.compile(r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}$")
 _VALUE: Final = re.compile(r"^[!-~]+([\t ]?[!-~]+)*$")
 _HOSTNAME: Final = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _ADDRESS: Final = re.compile(r"^[0-9.]+$")
 _SECTION: Final = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-
-
-def _token(name: str) -> str:
-    if not _HEADER.match(name):
-        raise ValueError(f"{name!r} is not allowed; use letters, digits and !#$%&'*+-.^_`|~, at most 256 characters")
-    return name
 
 
 def _changeable(name: str) -> str:
@@ -77,10 +70,8 @@ def _refuse(value: Any) -> Any:
     raise ValueError("Gateway API has this field, Proa does not support it; remove it")
 
 
-HeaderName = Annotated[Text, AfterValidator(lambda name: _token(name).lower())]
 ChangeableHeader = Annotated[HeaderName, AfterValidator(_changeable)]
 HeaderText = Annotated[Text, _value(4096)]
-ParameterName = Annotated[Text, AfterValidator(_token)]
 ParameterText = Annotated[Text, _value(1024)]
 Hostname = Annotated[Text, AfterValidator(_hostname)]
 PreciseHostname = Annotated[Hostname, AfterValidator(_precise)]
@@ -249,7 +240,7 @@ class HeaderMatchSpec(ValueMatchSpec):
 
 
 class ParameterMatchSpec(ValueMatchSpec):
-    name: ParameterName
+    name: Token
     value: ParameterText
 
 

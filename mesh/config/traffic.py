@@ -1,11 +1,12 @@
 """Kind BackendTrafficPolicy as users write it, in the words of Envoy Gateway and Gateway API."""
 
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mesh.config.fields import Label, PositiveDuration, Spec
-from mesh.model.traffic import BackendTrafficPolicy, PolicyTarget, Retry
+from mesh.config.fields import Duration, HeaderName, Label, MethodName, PositiveDuration, ServiceName, Spec, Token
+from mesh.model.traffic import Affinity, BackendTrafficPolicy, MethodPolicy, PolicyTarget, Retry, Timeouts
 
 Trigger = Literal[
     "cancelled",
@@ -53,6 +54,7 @@ class RetrySpec(Spec):
     num_retries: Annotated[int, Field(ge=1, le=10)] | None = None
     retry_on: RetryOn | None = None
     per_retry: PerRetry = PerRetry()
+    allow_unsafe: bool | None = None
 
     def retry(self) -> Retry:
         return Retry(
@@ -62,14 +64,99 @@ class RetrySpec(Spec):
             per_try_timeout=self.per_retry.timeout,
             base_interval=self.per_retry.back_off.base_interval,
             max_interval=self.per_retry.back_off.max_interval,
+            allow_unsafe=self.allow_unsafe,
         )
+
+
+class TimeoutsSpec(Spec):
+    """Zero switches one off, as in Gateway API."""
+
+    request: Duration | None = None
+    stream_idle: Duration | None = None
+    max_stream_duration: Duration | None = None
+
+    def timeouts(self) -> Timeouts:
+        return Timeouts(self.request, self.stream_idle, self.max_stream_duration)
+
+
+class MethodSpec(Spec):
+    service: ServiceName
+    method: MethodName
+
+
+class MethodPolicySpec(Spec):
+    method: MethodSpec
+    timeouts: TimeoutsSpec | None = None
+    retry: RetrySpec | None = None
+
+    def policy(self) -> MethodPolicy:
+        return MethodPolicy(
+            service=self.method.service,
+            method=self.method.method,
+            timeouts=self.timeouts.timeouts() if self.timeouts else None,
+            retry=self.retry.retry() if self.retry else None,
+        )
+
+
+class CookieSpec(Spec):
+    name: Token
+    ttl: Duration | None = None
+
+
+class HeaderSpec(Spec):
+    name: HeaderName
+
+
+class ConsistentHash(Spec):
+    type: Literal["Header", "Cookie"]
+    header: HeaderSpec | None = None
+    cookie: CookieSpec | None = None
+
+    @model_validator(mode="after")
+    def _what_type_says(self) -> Self:
+        own, other = ("header", "cookie") if self.type == "Header" else ("cookie", "header")
+        if getattr(self, own) is None:
+            raise ValueError(f"type {self.type} needs {own}; add it")
+        if getattr(self, other) is not None:
+            raise ValueError(f"{other} does not belong to type {self.type}; remove it")
+        return self
+
+    def affinity(self) -> Affinity:
+        return Affinity(
+            header=self.header.name if self.header else "",
+            cookie=self.cookie.name if self.cookie else "",
+            ttl=self.cookie.ttl if self.cookie else None,
+        )
+
+
+class LoadBalancer(Spec):
+    type: Literal["ConsistentHash"]
+    consistent_hash: ConsistentHash
 
 
 class BackendTrafficPolicySpec(Spec):
     target_refs: Annotated[tuple[TargetRef, ...], Field(min_length=1)]
+    timeouts: TimeoutsSpec | None = None
     retry: RetrySpec | None = None
+    methods: tuple[MethodPolicySpec, ...] = ()
+    load_balancer: LoadBalancer | None = None
+
+    @model_validator(mode="after")
+    def _each_method_once(self) -> Self:
+        counts = Counter(str(one.policy()) for one in self.methods)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"methods names {twice[0]} twice; make it one entry")
+        return self
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> BackendTrafficPolicy:
         targets = {PolicyTarget(ref.name, ref.section_name or "") for ref in self.target_refs}
-        retry = self.retry.retry() if self.retry else None
-        return BackendTrafficPolicy(namespace, name, where, tuple(sorted(targets)), retry)
+        return BackendTrafficPolicy(
+            namespace=namespace,
+            name=name,
+            where=where,
+            targets=tuple(sorted(targets)),
+            timeouts=self.timeouts.timeouts() if self.timeouts else None,
+            retry=self.retry.retry() if self.retry else None,
+            methods=tuple(sorted((one.policy() for one in self.methods), key=str)),
+            affinity=self.load_balancer.consistent_hash.affinity() if self.load_balancer else None,
+        )

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from mesh.model.names import DEFAULT_NAMESPACE
 from mesh.model.route import GRPCRoute, HTTPRoute, ReferenceGrant
-from mesh.model.traffic import BackendTrafficPolicy
+from mesh.model.traffic import BackendTrafficPolicy, Retry, Timeouts
 from mesh.model.workload import Workload
 
 GROUP_VERSION = "proa.mesh/v1alpha1"
@@ -14,13 +14,15 @@ GROUP_VERSION = "proa.mesh/v1alpha1"
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """Settings of the whole mesh. There is one, named `default`."""
+    """Settings of the whole mesh. There is one, named `default`. Timeouts and retries are those of every service."""
 
     where: str = "built-in"
     trust_domain: str = "proa.local"
     leaf_lifetime: timedelta = timedelta(hours=24)
     namespace: str = DEFAULT_NAMESPACE
     name: str = "default"
+    timeouts: Timeouts | None = None
+    retry: Retry | None = None
 
 
 Resource = Mesh | Workload | GRPCRoute | HTTPRoute | ReferenceGrant | BackendTrafficPolicy

@@ -21,6 +21,9 @@ LOCAL_CLUSTER = "local"
 
 _CLIENT_PREFIX = "sa:"
 
+NOBODY = "nobody"
+"""A cluster that is never there: where the share of a backend goes that cannot be called."""
+
 LEAF_SECRET = "id"
 ROOTS_SECRET = "roots"
 """Names of the two secrets that the agent keeps in files beside Envoy."""

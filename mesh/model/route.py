@@ -76,6 +76,10 @@ class HeaderChange:
     add: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
 
+    @property
+    def changes(self) -> bool:
+        return bool(self.set or self.add or self.remove)
+
 
 NO_CHANGE = HeaderChange()
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`request` is for unary calls only; streams have the other two."""
+    """`request` is for unary calls only; streams have the other two. Zero switches one off."""
 
     request: timedelta | None = None
     stream_idle: timedelta | None = None
@@ -15,7 +15,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`disabled` switches retries off. `triggers` are Envoy's retry conditions."""
+    """`disabled` switches retries off. `triggers` are Envoy's retry conditions.
+
+    `allow_unsafe` lets those count which may run a call twice, for methods that do not say that this is harmless.
+    """
 
     disabled: bool | None = None
     num_retries: int | None = None
@@ -23,6 +26,32 @@ class Retry:
     per_try_timeout: timedelta | None = None
     base_interval: timedelta | None = None
     max_interval: timedelta | None = None
+    allow_unsafe: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodPolicy:
+    """What a policy says of one gRPC method."""
+
+    service: str
+    method: str
+    timeouts: Timeouts | None = None
+    retry: Retry | None = None
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """Calls with one value of a header (name in lower case), or of a cookie, go to one endpoint while it is there.
+
+    With a `ttl` Envoy gives a cookie to callers without one; zero is one that lives as long as the caller's session.
+    """
+
+    header: str = ""
+    cookie: str = ""
+    ttl: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +72,9 @@ class BackendTrafficPolicy:
     targets: tuple[PolicyTarget, ...]
     retry: Retry | None = None
     created: str = ""
+    timeouts: Timeouts | None = None
+    methods: tuple[MethodPolicy, ...] = ()
+    affinity: Affinity | None = None
 
     @property
     def seniority(self) -> tuple[str, str, str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+import re2
+
 from mesh.model.documents import Documents
 from mesh.model.names import Target
 from mesh.model.route import (
@@ -148,6 +150,14 @@ def rank(match: Match) -> tuple[int, ...]:
         return (*exact, -sum(length), -len(match.headers))
     kind = (PathType.EXACT, PathType.REGEX, PathType.PREFIX).index(match.path.type)
     return (kind, -len(match.path.value), not match.method, -len(match.headers), -len(match.query))
+
+
+def fits(method: MethodMatch, path: str) -> bool:
+    """Whether a gRPC path is of a method that is meant."""
+    if method.regex:
+        return re2.fullmatch(method.pattern, path) is not None
+    service, _, name = path[1:].rpartition("/")
+    return method.service in ("", service) and method.method in ("", name)
 
 
 def resolved(

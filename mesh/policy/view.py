@@ -1,47 +1,50 @@
 """What one shape of proxies needs to know of the mesh, and nothing else."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from mesh.model.documents import Documents
 from mesh.model.names import Target, host_names
 from mesh.model.shape import Role, Shape
 from mesh.model.topology import Service, ServicePort, Topology
+from mesh.model.traffic import Affinity, BackendTrafficPolicy
 from mesh.model.workload import Protocol
-from mesh.policy.retry import RetryPolicy, retry_policy
+from mesh.policy.calls import Calls, affinity_of, calls_to
+from mesh.policy.routing import AnyRoute, Route, routes_to
+
+About = Callable[[str, str], Documents]
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """A target that the proxy may call: all that its cluster is made from.
 
-    `identities` are the SPIFFE ids, sorted, one of which whoever answers must prove.
+    `identities` are the SPIFFE ids, sorted, one of which whoever answers must prove. With `affinity` the calls say by a
+    hash to which endpoint they want.
     """
 
     target: Target
     protocol: Protocol
     identities: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where calls go, and how they are tried again; None for not at all."""
-
-    target: Target
-    retry: RetryPolicy | None
+    affinity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
     """What callers dial by name, and what becomes of their calls: the first route that fits. None of TCP ports.
 
-    `hosts` are the authorities that mean `target` in the caller's namespace, and nothing else in its scope.
+    `hosts` are the authorities that mean `target` in the caller's namespace, and nothing else in its scope. `calls`
+    says how long calls may take and when they are tried again, wherever they go; `affinities` by what they are kept
+    together, for each target of the routes where they are.
     """
 
     target: Target
     hosts: tuple[str, ...]
     protocol: Protocol
     routes: tuple[Route, ...]
+    calls: Calls
+    affinities: tuple[tuple[Target, Affinity], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,9 @@ class Views:
     """The views of one revision. Each part is worked out once, and is one object in all views that have it."""
 
     def __init__(self, topology: Topology, documents: Documents) -> None:
-        self._destination = cache(partial(destination, topology=topology))
-        self._virtual_host = cache(partial(virtual_host, topology=topology, documents=documents))
+        of_service = about(documents)
+        self._destination = cache(partial(destination, topology=topology, about=of_service))
+        self._virtual_host = cache(partial(virtual_host, topology=topology, about=of_service))
         self._of_namespace = cache(partial(targets_of, topology=topology))
         self._of_clients = cache(partial(client_targets, topology))
 
@@ -73,10 +77,13 @@ class Views:
         by name for what it calls, so for it that is everything that speaks gRPC.
         """
         targets = self._targets(shape)
+        hosts = tuple(filter(None, (self._virtual_host(target, shape.namespace) for target in targets)))
+        # Routes may lead to what the proxy could not call by name.
+        routed = {target for host in hosts for route in host.routes for target in route.targets}
         return ProxyView(
             inbound=shape.ports,
-            destinations=tuple(filter(None, map(self._destination, targets))),
-            virtual_hosts=tuple(filter(None, (self._virtual_host(target, shape.namespace) for target in targets))),
+            destinations=tuple(filter(None, map(self._destination, (*targets, *sorted(routed.difference(targets)))))),
+            virtual_hosts=hosts,
             role=shape.role,
         )
 
@@ -91,21 +98,38 @@ def view_for(shape: Shape, topology: Topology, documents: Documents) -> ProxyVie
     return Views(topology, documents).of(shape)
 
 
-def destination(target: Target, topology: Topology) -> Destination | None:
-    """None when the target is not there."""
+def destination(target: Target, topology: Topology, about: About) -> Destination | None:
+    """None when the target is not there. `about` gives the documents about a service."""
     service, port = _found(target, topology)
     if service is None or port is None:
         return None
-    return Destination(target, port.protocol, tuple(who.uri for who in service.identities_of(target.version)))
+    return Destination(
+        target=target,
+        protocol=port.protocol,
+        identities=tuple(who.uri for who in service.identities_of(target.version)),
+        affinity=affinity_of(target, port, about(target.namespace, target.service)) is not None,
+    )
 
 
-def virtual_host(target: Target, caller_namespace: str, topology: Topology, documents: Documents) -> VirtualHost | None:
-    """None when the target is not there, or is a TCP port."""
+def virtual_host(target: Target, caller_namespace: str, topology: Topology, about: About) -> VirtualHost | None:
+    """None when the target is not there, or is a TCP port. `about` gives the documents about a service."""
     service, port = _found(target, topology)
     if service is None or port is None or port.protocol is Protocol.TCP:
         return None
-    retry = retry_policy(service.name, service.namespace, port, documents.traffic_policies)
-    return VirtualHost(target, _hosts(service, port, caller_namespace), port.protocol, (Route(target, retry),))
+    documents = about(service.namespace, service.name)
+    routes = routes_to(target, port, caller_namespace, documents, topology)
+    return VirtualHost(
+        target=target,
+        hosts=_hosts(service, port, caller_namespace),
+        protocol=port.protocol,
+        routes=routes,
+        calls=calls_to(target, port, documents, topology.schema(service.namespace, service.name)),
+        affinities=tuple(
+            (to, affinity)
+            for to in sorted({target for route in routes for target in route.targets})
+            if (at := topology.port(to)) and (affinity := affinity_of(to, at, about(to.namespace, to.service)))
+        ),
+    )
 
 
 def targets_of(namespace: str, topology: Topology) -> tuple[Target, ...]:
@@ -130,6 +154,29 @@ def client_targets(topology: Topology) -> tuple[Target, ...]:
             if port.protocol.speaks_http2
         )
     )
+
+
+def about(documents: Documents) -> About:
+    """Gives the documents without the policies and routes of other services than the one that is asked for."""
+    policies: dict[tuple[str, str], list[BackendTrafficPolicy]] = {}
+    for policy in documents.traffic_policies:
+        for name in {target.service for target in policy.targets}:
+            policies.setdefault((policy.namespace, name), []).append(policy)
+    routes: dict[tuple[str, str], list[AnyRoute]] = {}
+    for route in documents.routes:
+        for parent in {(parent.namespace, parent.service) for parent in route.parents}:
+            routes.setdefault(parent, []).append(route)
+
+    @cache
+    def of(namespace: str, service: str) -> Documents:
+        return replace(
+            documents,
+            workloads=(),
+            routes=tuple(routes.get((namespace, service), ())),
+            traffic_policies=tuple(policies.get((namespace, service), ())),
+        )
+
+    return of
 
 
 def _found(target: Target, topology: Topology) -> tuple[Service | None, ServicePort | None]:

@@ -12,6 +12,7 @@ from mesh.api.envoy.config.core.v3 import grpc_service_pb2
 from mesh.api.envoy.config.route.v3 import route_components_pb2
 from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from mesh.api.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from mesh.model.names import NOBODY
 from mesh.snapshot.types import CLUSTER, ROUTE
 
 _Action = route_components_pb2.RouteAction
@@ -35,9 +36,9 @@ def references(message: Message) -> Iterator[tuple[str, str]]:
     kind = message.DESCRIPTOR
     for field, value in message.ListFields():
         type_url = FIELDS.get((kind.full_name, field.name))
-        if type_url:
+        if type_url and value != NOBODY:
             yield type_url, value
-        elif field.message_type and _may_refer(field.message_type):
+        if field.message_type and _may_refer(field.message_type):
             for child in _children(field.message_type, value):
                 yield from references(child)
 

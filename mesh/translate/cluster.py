@@ -27,7 +27,7 @@ def cluster(destination: Destination) -> cluster_pb2.Cluster:
         type=cluster_pb2.Cluster.EDS,
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=ADS),
         connect_timeout=duration(CONNECT_TIMEOUT),
-        lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
+        lb_policy=cluster_pb2.Cluster.RING_HASH if destination.affinity else cluster_pb2.Cluster.LEAST_REQUEST,
         # The control plane owns health: with no healthy endpoint callers get UNAVAILABLE, not a sick endpoint.
         common_lb_config=cluster_pb2.Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=0)),
         ignore_health_on_host_removal=True,

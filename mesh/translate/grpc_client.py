@@ -14,12 +14,14 @@ from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from mesh.api.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from mesh.api.envoy.type.matcher.v3 import string_pb2
-from mesh.model.names import CLIENT_CERTIFICATES, OUTBOUND, Target, upstream_routes_name
+from mesh.model.names import CLIENT_CERTIFICATES, NOBODY, OUTBOUND, Target, upstream_routes_name
 from mesh.policy.grpc_client import client_retry
 from mesh.policy.retry import RetryPolicy
 from mesh.policy.view import Destination, VirtualHost
 from mesh.translate.cluster import MOST
 from mesh.translate.http_filter import router
+from mesh.translate.matcher import Leaf, in_order
+from mesh.translate.route_action import call_deadline
 from mesh.translate.source import ADS
 from mesh.translate.tls import TLS
 from mesh.translate.wrappers import duration, typed_config, uint32
@@ -53,15 +55,7 @@ def absent_listener(name: str) -> listener_pb2.Listener:
 def client_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
     """Where calls to one target go, by whatever name it was dialled."""
     name = upstream_routes_name(host.target)
-    routes = [
-        route_components_pb2.Route(
-            match=route_components_pb2.RouteMatch(prefix="/"),
-            route=route_components_pb2.RouteAction(
-                cluster=to.target.cluster, retry_policy=_retry_policy(client_retry(to.retry))
-            ),
-        )
-        for to in host.routes
-    ]
+    routes = [route_components_pb2.Route(match=leaf.match, route=_action(leaf)) for leaf in in_order(host)]
     return route_pb2.RouteConfiguration(
         name=name, virtual_hosts=[route_components_pb2.VirtualHost(name=name, domains=["*"], routes=routes)]
     )
@@ -81,6 +75,23 @@ def client_cluster(destination: Destination) -> cluster_pb2.Cluster:
         outlier_detection=_outlier_detection(),
         transport_socket=_tls(destination.identities),
     )
+
+
+def _action(leaf: Leaf) -> route_components_pb2.RouteAction:
+    """A share that goes to nobody names a cluster that is not there: UNAVAILABLE."""
+    weighted = route_components_pb2.WeightedCluster
+    shares = [(share.target.cluster if share.target else NOBODY, share.weight) for share in leaf.route.shares]
+    action = route_components_pb2.RouteAction(
+        max_stream_duration=call_deadline(leaf.calls.deadline) if leaf.calls.deadline else None,
+        retry_policy=_retry_policy(client_retry(leaf.calls.retry)),
+    )
+    if len(shares) > 1:
+        action.weighted_clusters.clusters.extend(
+            weighted.ClusterWeight(name=name, weight=uint32(weight)) for name, weight in shares
+        )
+    else:
+        action.cluster = shares[0][0] if shares else NOBODY
+    return action
 
 
 def _dialled(name: str, manager: http_connection_manager_pb2.HttpConnectionManager) -> listener_pb2.Listener:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from mesh.config import parse
-from mesh.model.documents import Resource
+from mesh.model.documents import Mesh, Resource
 from mesh.model.route import (
     BackendRef,
     GrpcMatch,
@@ -27,7 +27,8 @@ from mesh.model.route import (
     ServiceRef,
     ValueMatch,
 )
-from tests.builders import a_document, a_grpc_route, an_http_route
+from mesh.model.traffic import Affinity, BackendTrafficPolicy, MethodPolicy, Retry, Timeouts
+from tests.builders import a_document, a_grpc_route, a_policy, an_http_route
 
 ORDERS, V2 = ServiceRef("shop", "orders", 50051), ServiceRef("shop", "orders-v2", 50051)
 TO_ORDERS = "backendRefs: [{name: orders, port: 50051}]"
@@ -340,3 +341,49 @@ def test_a_route_of_another_version_is_refused() -> None:
     [problem] = parse(a_grpc_route("a", "").replace("/v1\n", "/v1alpha2\n"), "routes.yaml", "/").problems
 
     assert "is not known. Write 'gateway.networking.k8s.io/v1'" in str(problem)
+
+
+POLICY = """{targetRefs: [{kind: Service, name: orders}],
+timeouts: {request: 2s, streamIdle: 0s, maxStreamDuration: 1h},
+methods: [{method: {service: a.B, method: C}, timeouts: {request: 5s}, retry: {disabled: true}}],
+loadBalancer: {type: ConsistentHash, consistentHash: {type: Cookie, cookie: {name: User, ttl: 1h}}}}"""
+
+
+def test_a_policy_limits_calls_names_methods_and_keeps_calls_together() -> None:
+    policy = meaning(a_policy("p", POLICY))
+
+    assert isinstance(policy, BackendTrafficPolicy)
+    assert policy.timeouts == Timeouts(timedelta(seconds=2), timedelta(), timedelta(hours=1))
+    assert policy.methods == (MethodPolicy("a.B", "C", Timeouts(timedelta(seconds=5)), Retry(disabled=True)),)
+    assert policy.affinity == Affinity(cookie="User", ttl=timedelta(hours=1))
+
+
+def test_the_mesh_may_say_what_holds_for_every_service() -> None:
+    mesh = meaning(
+        a_document("Mesh", "default", "{defaults: {timeouts: {request: 5s}, retry: {numRetries: 1}}}", "default")
+    )
+
+    assert isinstance(mesh, Mesh)
+    assert (mesh.timeouts, mesh.retry) == (Timeouts(request=timedelta(seconds=5)), Retry(num_retries=1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("methods: [{method: {service: B/C, method: d}}]", "'B/C' is not allowed; use the full name of a gRPC service"),
+        ("methods: [{method: {service: a.B}}]", "spec.methods.0.method.method is missing"),
+        ("methods: [{method: {service: a.B, method: C}}, {method: {service: a.B, method: C}}]", "a.B/C twice"),
+        ("loadBalancer: {type: ConsistentHash, consistentHash: {type: Header}}", "type Header needs header. Add it"),
+        (
+            "loadBalancer: {type: ConsistentHash,consistentHash: {type: Header, header: {name: a}, cookie: {name: b}}}",
+            "cookie does not belong to type Header",
+        ),
+        ("timeouts: {request: -1s}", "'-1s' is not a duration"),
+    ],
+)
+def test_what_a_policy_may_not_say_is_refused(spec: str, message: str) -> None:
+    text = a_policy("p", f"{{targetRefs: [{{kind: Service, name: orders}}], {spec}}}")
+
+    [problem] = parse(text, "policy.yaml", "/").problems
+
+    assert message.replace("; use", ". Use") in str(problem)

@@ -10,7 +10,7 @@ from mesh.model.shape import client_shape
 from mesh.model.topology import topology_of
 from mesh.model.traffic import BackendTrafficPolicy, PolicyTarget, Retry
 from mesh.policy.grpc_client import beyond_clients, client_retry
-from mesh.policy.retry import ASKED, RetryPolicy
+from mesh.policy.retry import HARMLESS, RetryPolicy
 from mesh.policy.view import view_for
 from tests.builders import a_workload, documents
 
@@ -45,7 +45,7 @@ def test_a_short_name_means_the_namespace_of_the_client() -> None:
         pytest.param(None, None, id="never"),
         pytest.param(RetryPolicy(), None, id="what it does by itself"),
         pytest.param(
-            RetryPolicy(triggers=ASKED), RetryPolicy(triggers=("unavailable",)), id="of the conditions, the statuses"
+            RetryPolicy(triggers=HARMLESS), RetryPolicy(triggers=("unavailable",)), id="of the conditions, the statuses"
         ),
         pytest.param(
             RetryPolicy(triggers=("internal",), num_retries=9),

@@ -4,7 +4,7 @@ from mesh.model.documents import Documents
 from mesh.model.names import Target
 from mesh.model.shape import shape_of
 from mesh.model.topology import topology_of
-from mesh.policy.view import Route, Views, view_for
+from mesh.policy.view import Views, view_for
 from tests.builders import a_policy, a_view, a_workload, documents, workload
 
 SHOP = (
@@ -53,7 +53,7 @@ def test_a_policy_of_a_service_is_in_the_routes_to_it_alone() -> None:
 
     assert after.destinations == before.destinations
     assert after.virtual_hosts[0] == before.virtual_hosts[0]
-    assert after.virtual_hosts[1].routes == (Route(Target("shop", "orders", 2), retry=None),)
+    assert after.virtual_hosts[1].calls.otherwise.retry is None
 
 
 def test_nobody_dials_a_tcp_port_by_name() -> None:

@@ -16,7 +16,10 @@ from tests.builders import a_policy, a_workload, an_instance, documents
 from tests.unit.translate.scenarios import as_json
 
 STOCK = Target("shop", "stock", 50051)
-_RETRY = "{targetRefs: [{kind: Service, name: stock}], retry: {numRetries: 3, retryOn: {triggers: [unavailable]}}}"
+_RETRY = (
+    "{targetRefs: [{kind: Service, name: stock}],"
+    "retry: {numRetries: 3, retryOn: {triggers: [unavailable]}, allowUnsafe: true}}"
+)
 _PLAIN = documents(a_workload("stock", "port: 50051, serviceAccount: clerk"))
 _RETRIED = documents(a_workload("stock", "port: 50051, serviceAccount: clerk"), a_policy("retry", _RETRY))
 

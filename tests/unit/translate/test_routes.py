@@ -1,0 +1,310 @@
+"""Routes as Envoy gets them: which call goes where, whether they stand in a list or in a tree."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.model.schema import Method, Schema
+from mesh.translate import matcher
+from mesh.translate.route import host_routes
+from tests.builders import a_grpc_route, a_policy, a_view, a_workload, an_http_route, documents
+from tests.unit.translate.scenarios import METHODS, SCENARIOS, as_json
+from tests.unit.translate.test_resources import action, clusters, routes
+
+Call = tuple[str, dict[str, str]]
+"""A path with its query, and the headers of a call."""
+
+
+def fits(match: dict[str, Any], call: Call) -> bool:
+    """What Envoy does with a `RouteMatch`, as far as we use it."""
+    path, headers = call
+    headers = {**headers, ":path": path, ":method": "GET"}
+    plain, _, query = path.partition("?")
+    prefix = match.get("path_separated_prefix")
+    return (
+        plain == match.get("path", plain)
+        and path.startswith(match.get("prefix", ""))
+        and (prefix is None or plain == prefix or plain.startswith(f"{prefix}/"))
+        and bool(re.fullmatch(match["safe_regex"]["regex"], plain) if "safe_regex" in match else True)
+        and all(_is(one["string_match"], headers.get(one["name"])) for one in match.get("headers", []))
+        and all(
+            _is(one["string_match"], dict(p.split("=") for p in query.split("&") if p).get(one["name"]))
+            for one in match.get("query_parameters", [])
+        )
+    )
+
+
+def _is(matcher: dict[str, Any], value: str | None) -> bool:
+    if value is None:
+        return False
+    if "safe_regex" in matcher:
+        return re.fullmatch(matcher["safe_regex"]["regex"], value) is not None
+    return value == matcher.get("exact", value) and matcher.get("contains", "") in value
+
+
+def chosen(config: dict[str, Any], call: Call) -> dict[str, Any] | None:
+    """The route that Envoy chooses: of a virtual host, of a matcher, or of what a matcher leads to."""
+    if "matcher" in config:
+        return chosen(config["matcher"], call)
+    if "matcher_tree" in config:
+        tree = config["matcher_tree"]
+        exact = tree.get("exact_match_map", {}).get("map", {})
+        prefixes = tree.get("prefix_match_map", {}).get("map", {})
+        longest = max((prefix for prefix in prefixes if call[0].startswith(prefix)), key=len, default=None)
+        found = exact.get(call[0]) or (prefixes[longest] if longest else config["on_no_match"])
+        return chosen(found, call)
+    found = config["action"]["typed_config"] if "action" in config else config
+    return next((route for route in found.get("routes", []) if fits(route["match"], call)), None)
+
+
+def decision(config: dict[str, Any], call: Call) -> dict[str, Any]:
+    """What happens to the call, whatever matched it."""
+    found = chosen(config, call) or {}
+    return {key: value for key, value in found.items() if key != "match"}
+
+
+def made(texts: Iterable[str], methods: Iterable[Method], linear: int) -> dict[str, Any]:
+    """The virtual host of `stock` or `web`, with at most so many routes in a list."""
+    mesh = documents(a_workload("stock", "ports: [{port: 50051}, {port: 80, appProtocol: http}]"),
+                     a_workload("stock-v2", "service: stock, version: v2, port: 50051"), *texts)  # fmt: skip
+    view = a_view(mesh, "stock", {("shop", "stock", "v1"): Schema.of(methods)})
+    port = 80 if any("HTTPRoute" in text for text in texts) else 50051
+    [host] = [host for host in view.virtual_hosts if host.target.port == port]
+    with patch.object(matcher, "MOST_LINEAR", linear):
+        [found] = as_json(host_routes(host))["virtual_hosts"]
+    result: dict[str, Any] = found
+    return result
+
+
+HEADERS = ["", "headers: [{name: a, value: '1'}]", "headers: [{name: a, value: '[12]', type: RegularExpression}]"]
+GRPC_MATCHES = [
+    "", "method: {service: a.B}", "method: {service: a.B, method: C}", "method: {service: a.B, method: D}",
+    "method: {service: a.BC}", "method: {method: C}", "method: {type: RegularExpression, service: 'a[.]B+', method: C}",
+    "method: {type: RegularExpression, method: 'C|D'}",
+]  # fmt: skip
+HTTP_MATCHES = [
+    "", "path: {value: /a}", "path: {value: /a/b}", "path: {value: /ab}", "path: {type: Exact, value: /a}",
+    "path: {type: Exact, value: /a/b}", "path: {type: RegularExpression, value: '/[ab]+'}", "method: GET",
+    "queryParams: [{name: q, value: '1'}]",
+]  # fmt: skip
+BACKENDS = ["stock", "stock-v2", "gone"]
+calls_of = st.tuples(
+    st.sampled_from(["/a.B/C", "/a.B/D", "/a.B/E", "/a.BC/C", "/x.Y/C", "/x.Y/Z", "/a.B/C?q", "/a.B", "/"]),
+    st.sampled_from([{}, {"a": "1"}, {"a": "2"}]),
+)
+requests_of = st.tuples(
+    st.sampled_from(["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/abc", "/b", "/a?q=1", "/a/b?q=2", "/?q=1"]),
+    st.sampled_from([{}, {"a": "1"}, {"a": "2"}]),
+)
+
+
+def rules_of(matches: list[str]) -> st.SearchStrategy[str]:
+    one = st.builds(
+        lambda *parts: f"{{{', '.join(filter(None, parts))}}}", st.sampled_from(matches), st.sampled_from(HEADERS)
+    )
+    backend = st.builds("backendRefs: [{{name: {}, port: 50051}}]".format, st.sampled_from(BACKENDS))
+    rule = st.builds(
+        lambda found, to: f"{{matches: [{', '.join(found)}], {to}}}", st.lists(one, min_size=1, max_size=4), backend
+    )
+    return st.lists(rule, max_size=4).map(", ".join)
+
+
+@given(rules_of(GRPC_MATCHES), st.sets(st.sampled_from(METHODS)), calls_of)
+def test_a_tree_decides_as_the_list_does(rules: str, known: set[Method], call: Call) -> None:
+    methods = [*known, Method("a.B", "C")]
+    texts = [a_grpc_route("r", rules, "stock")]
+
+    in_list, in_tree = (made(texts, methods, most) for most in (1000, 0))
+
+    assert "routes" in in_list
+    assert "matcher" in in_tree or not rules
+    if "?" not in call[0]:
+        assert decision(in_tree, call) == decision(in_list, call)
+
+
+@given(rules_of(HTTP_MATCHES), requests_of)
+def test_a_tree_of_http_paths_decides_as_the_list_does(rules: str, call: Call) -> None:
+    texts = [an_http_route("r", rules or "{}", "stock")]
+
+    assert decision(made(texts, (), 0), call) == decision(made(texts, (), 1000), call)
+
+
+def test_a_path_with_a_query_is_no_method_of_a_tree() -> None:
+    """`/S/M?x` would not be found by the path of the method, and slip past what is said of it."""
+    found = decision(
+        routes("many-methods")["upstream/shop/stock/50051"]["virtual_hosts"][0], ("/shop.Stock/Take?x", {})
+    )
+
+    assert found["direct_response"] == {
+        "status": 404,
+        "body": {"inline_string": "the path of a gRPC call has no query"},
+    }
+
+
+def of(name: str, path: str, **headers: str) -> dict[str, Any]:
+    configurations = routes(name)
+    [host] = next(one for key, one in configurations.items() if key.startswith("upstream/") or key == "outbound")[
+        "virtual_hosts"
+    ][:1]
+    call_headers = {key.replace("_", "-"): value for key, value in headers.items()}
+    return decision(host, (path, call_headers))
+
+
+def test_calls_are_shared_by_weight_and_nobody_keeps_its_share() -> None:
+    shares = of("canary", "/shop.Stock/Take")["route"]["weighted_clusters"]["clusters"]
+
+    assert [(share["name"], share["weight"]) for share in shares] == [
+        ("shop/stock/50051", 90), ("shop/stock/50051/v2", 9), ("nobody", 1)
+    ]  # fmt: skip
+    assert shares[1]["response_headers_to_add"] == [
+        {"header": {"key": "v", "value": "v2"}}  # appended, which is Envoy's default
+    ]
+
+
+def test_a_rule_mirrors_and_changes_headers() -> None:
+    found = of("canary", "/shop.Stock/Take", x_canary="v7")
+
+    assert found["route"]["cluster"] == "shop/stock/50051/v2"
+    [mirror] = found["route"]["request_mirror_policies"]
+    assert mirror == {
+        "cluster": "shop/stock/50051",
+        "runtime_fraction": {"default_value": {"numerator": 333333, "denominator": "MILLION"}},
+        "disable_shadow_host_suffix_append": True,
+    }
+    assert found["request_headers_to_add"] == [
+        {"header": {"key": "share", "value": "100%%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    ]
+    assert found["request_headers_to_remove"] == ["x-old"]
+
+
+def test_each_method_has_the_limits_of_its_kind() -> None:
+    take, watch, other = (of("canary", f"/shop.Stock/{name}")["route"] for name in ("Take", "Watch", "Else"))
+
+    assert take["max_stream_duration"] == {"max_stream_duration": "2s", "grpc_timeout_header_max": "2s"}
+    assert "idle_timeout" not in take
+    assert watch["max_stream_duration"] == other["max_stream_duration"] == {"grpc_timeout_header_max": "0s"}
+    assert watch["idle_timeout"] == other["idle_timeout"] == "60s"
+
+
+def test_calls_are_kept_together_by_a_ring() -> None:
+    assert {name: one["lb_policy"] for name, one in clusters("canary").items() if name.startswith("shop/")} == {
+        "shop/stock/50051": "RING_HASH", "shop/stock/50051/v2": "RING_HASH"
+    }  # fmt: skip
+    assert of("canary", "/shop.Stock/Take")["route"]["hash_policy"] == [
+        {"header": {"header_name": "x-user"}, "terminal": True}
+    ]
+
+
+def test_without_a_backend_the_answer_says_so() -> None:
+    found = of("nowhere", "/shop.Stock/Take")["direct_response"]
+
+    assert found["status"] == 503
+    assert found["body"]["inline_string"] == "GRPCRoute shop/nowhere has no backend here that could answer"
+
+
+def test_what_no_rule_fits_is_answered() -> None:
+    found = of("pages", "/none")["direct_response"]
+
+    assert (found["status"], found["body"]["inline_string"]) == (404, "no rule of the routes of web fits this call")
+
+
+def test_requests_are_redirected_and_rewritten() -> None:
+    assert of("pages", "/old/a")["redirect"] == {
+        "scheme_redirect": "https", "port_redirect": 443, "prefix_rewrite": "/"
+    }  # fmt: skip
+    assert of("pages", "/v1/a")["route"]["prefix_rewrite"] == of("pages", "/v1")["route"]["prefix_rewrite"] == "/"
+    assert of("pages", "/v1/a")["route"]["host_rewrite_literal"] == "b.test"
+    assert of("pages", "/all?q=1")["route"]["regex_rewrite"] == {"pattern": {"regex": "^/.*$"}, "substitution": "/none"}
+
+
+def test_an_http_rule_limits_and_retries() -> None:
+    limited, once = of("pages", "/v1/a")["route"], of("pages", "/all?q=1")["route"]
+
+    assert limited["timeout"] == "2s"
+    assert (
+        limited["retry_policy"]["retry_on"]
+        == "connect-failure,refused-stream,reset-before-request,retriable-status-codes"
+    )
+    assert limited["retry_policy"]["per_try_timeout"] == "1s"
+    assert once["retry_policy"] == {"num_retries": 0, "per_try_timeout": "1s"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "new", "rewrites"),
+    [
+        ("/foo", "/xyz", ["/xyz"]),
+        ("/foo", "/xyz/", ["/xyz"]),
+        ("/foo/", "/xyz", ["/xyz"]),
+        ("/foo", "", ["/", "/"]),
+        ("/foo", "/", ["/", "/"]),
+        ("/", "/xyz", ["/xyz/"]),
+        ("/", "", ["/"]),
+    ],
+)
+def test_a_prefix_takes_its_slash_with_it_when_nothing_comes_in_its_place(
+    prefix: str, new: str, rewrites: list[str]
+) -> None:
+    path = f"path: {{type: ReplacePrefixMatch, replacePrefixMatch: '{new}'}}"
+    rewrite = f"filters: [{{type: URLRewrite, urlRewrite: {{{path}}}}}]"
+    rule = f"{{matches: [{{path: {{value: {prefix}}}}}], backendRefs: [{{name: stock, port: 80}}], {rewrite}}}"
+
+    host = made([an_http_route("r", rule, "stock")], (), 1000)
+
+    assert [route["route"]["prefix_rewrite"] for route in host["routes"] if "route" in route] == rewrites
+
+
+def test_the_ways_of_a_list_are_those_of_the_scenarios() -> None:
+    """`action` of the other tests looks at lists; a tree is only made where a list would be long."""
+    assert action("grpc", "upstream/shop/stock/50051")["cluster"] == "shop/stock/50051"
+    hosts = {name: routes(name)["outbound"]["virtual_hosts"][0] for name in SCENARIOS}
+
+    assert {name for name, host in hosts.items() if "matcher" in host} == {"many-methods", "many-pages"}
+
+
+def of_rule(rule: str, *more: str) -> dict[str, Any]:
+    """The first route of an HTTPRoute with one rule."""
+    host = made([an_http_route("r", f"{{{rule}}}", "stock"), *more], (), 1000)
+    found: dict[str, Any] = host["routes"][0]
+    return found
+
+
+def test_a_redirect_may_replace_the_whole_path_or_leave_it() -> None:
+    def redirect(fields: str) -> Any:
+        return of_rule(f"filters: [{{type: RequestRedirect, requestRedirect: {fields}}}]")["redirect"]
+
+    path = "path: {type: ReplaceFullPath, replaceFullPath: /b}"
+    assert redirect(f"{{{path}, hostname: b.test, port: 81, scheme: http}}") == {
+        "host_redirect": "b.test", "port_redirect": 81, "scheme_redirect": "http", "path_redirect": "/b",
+        "response_code": "FOUND",
+    }  # fmt: skip
+    assert redirect("{statusCode: 308}") == {"response_code": "PERMANENT_REDIRECT"}
+
+
+def test_a_rewrite_may_be_of_the_host_alone() -> None:
+    to_itself = "backendRefs: [{name: stock, port: 80}]"
+
+    found = of_rule(f"filters: [{{type: URLRewrite, urlRewrite: {{hostname: b.test}}}}], {to_itself}")["route"]
+
+    assert (found["host_rewrite_literal"], "prefix_rewrite" in found) == ("b.test", False)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "expected"),
+    [
+        ("{name: User}", {"name": "User"}),
+        ("{name: User, ttl: 60s}", {"name": "User", "ttl": "60s", "path": "/"}),
+        ("{name: User, ttl: 0s}", {"name": "User", "ttl": "0s", "path": "/"}),
+    ],
+)
+def test_a_cookie_is_given_to_who_has_none_only_when_it_has_a_life(cookie: str, expected: dict[str, str]) -> None:
+    hashing = f"loadBalancer: {{type: ConsistentHash, consistentHash: {{type: Cookie, cookie: {cookie}}}}}"
+    policy = a_policy("p", f"{{targetRefs: [{{kind: Service, name: stock}}], {hashing}}}")
+
+    found = of_rule("backendRefs: [{name: stock, port: 80}]", policy)["route"]
+
+    assert found["hash_policy"] == [{"cookie": expected, "terminal": True}]
