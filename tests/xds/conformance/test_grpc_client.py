@@ -111,7 +111,9 @@ class Caller:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{SERVICE}\n".encode())
         async with asyncio.timeout(WITHIN):
-            return (await self._process.stdout.readline()).decode().strip()
+            answer = (await self._process.stdout.readline()).decode().strip()
+        assert answer, "the client has ended"
+        return answer
 
     async def until(self, answer: str) -> None:
         """Calls until the answer begins like that."""
