@@ -7,8 +7,9 @@ from mesh.model.documents import key_of
 from mesh.model.names import InstanceId, Target, upstream_routes_target
 from mesh.model.shape import Role
 from mesh.model.workload import Locality
-from mesh.policy.grpc_client import beyond_clients
+from mesh.policy.grpc_client import beyond_clients, route_beyond_clients
 from mesh.policy.retry import policies_for
+from mesh.policy.routing import routes_to
 from mesh.registry.registry import Registry
 from mesh.registry.status import Delivery, ResourceStatus, StatusBoard
 from mesh.snapshot.types import LISTENER, ROUTE
@@ -33,7 +34,7 @@ class Clients:
             return []
         follows = self._board.resources(instance.node_id) or ()
         near = lease.workload.locality
-        said = [*self._unknown(instance, near, follows), *dict.fromkeys(self._unheeded(follows))]
+        said = [*self._unknown(instance, near, follows), *dict.fromkeys(self._unheeded(instance, follows))]
         rest = len(said) - MOST
         return [*said[:MOST], *([f"and {rest} more"] if rest > 0 else [])]
 
@@ -44,15 +45,19 @@ class Clients:
             if one.type_url == LISTENER and one.name not in known:
                 yield f"it asks for {one.name}, and no service has that name there"
 
-    def _unheeded(self, follows: Iterable[ResourceStatus]) -> Iterator[str]:
+    def _unheeded(self, instance: InstanceId, follows: Iterable[ResourceStatus]) -> Iterator[str]:
         for one in follows:
             if one.type_url == ROUTE and one.delivery is not Delivery.ABSENT:
-                yield from self._about(upstream_routes_target(one.name))
+                yield from self._about(upstream_routes_target(one.name), instance.namespace)
 
-    def _about(self, target: Target) -> Iterator[str]:
-        service = self._registry.topology.service(target.namespace, target.service)
-        port = service.port(target.port) if service else None
-        policies = self._registry.documents.traffic_policies
-        for policy in policies_for(target.service, target.namespace, port, policies) if port else ():
+    def _about(self, target: Target, caller_namespace: str) -> Iterator[str]:
+        topology, documents = self._registry.topology, self._registry.documents
+        port = topology.port(target)
+        if port is None:
+            return
+        for policy in policies_for(target.service, target.namespace, port, documents.traffic_policies):
             for sentence in beyond_clients(policy):
                 yield f"{key_of(policy)} ({policy.where}): {sentence}"
+        for route in routes_to(target, port, caller_namespace, documents, topology):
+            for sentence in route_beyond_clients(route):
+                yield f"{route.origin}: {sentence}"

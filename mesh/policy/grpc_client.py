@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from mesh.model.traffic import BackendTrafficPolicy, Retry
+from mesh.model.route import Rule
+from mesh.model.traffic import BackendTrafficPolicy, Retry, Timeouts
 from mesh.policy.retry import RetryPolicy
+from mesh.policy.routing import Route, Share
 
 CODES: Final = ("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable")
 """The statuses that a gRPC client retries. https://github.com/grpc/proposal/blob/master/A44-xds-retry.md"""
@@ -27,11 +29,29 @@ def client_retry(retry: RetryPolicy | None) -> RetryPolicy | None:
 
 def beyond_clients(policy: BackendTrafficPolicy) -> Iterator[str]:
     """A sentence for each part of `policy` that a gRPC client does not do."""
-    if policy.retry:
-        yield from _beyond(policy.retry)
+    yield from _beyond("", policy.timeouts, policy.retry)
+    for one in policy.methods:
+        yield from _beyond(f"{one}: ", one.timeouts, one.retry)
+    if policy.affinity and policy.affinity.cookie:
+        yield "loadBalancer.consistentHash by a cookie: a gRPC client has none; name a header"
 
 
-def _beyond(retry: Retry) -> Iterator[str]:
+def route_beyond_clients(route: Route) -> Iterator[str]:
+    """A sentence for each part of `route` that a gRPC client does not do."""
+    changed: tuple[Rule | Share, ...] = (route.rule, *route.shares)
+    if any(one.request_headers.changes or one.response_headers.changes for one in changed):
+        yield "a gRPC client changes no headers"
+    if route.copies:
+        yield "a gRPC client sends no copies"
+
+
+def _beyond(where: str, timeouts: Timeouts | None, retry: Retry | None) -> Iterator[str]:
+    if timeouts and timeouts.stream_idle:
+        yield f"{where}timeouts.streamIdle: a gRPC client does not end streams that are silent"
+    yield from (f"{where}{sentence}" for sentence in (_retry_beyond(retry) if retry else ()))
+
+
+def _retry_beyond(retry: Retry) -> Iterator[str]:
     if retry.per_try_timeout is not None:
         yield "retry.perRetry.timeout: a gRPC client limits the whole call only, by its deadline"
     if retry.num_retries is not None and retry.num_retries > MOST_RETRIES:

@@ -145,13 +145,13 @@ def targets_of(namespace: str, topology: Topology) -> tuple[Target, ...]:
 
 
 def client_targets(topology: Topology) -> tuple[Target, ...]:
-    """Every port of every service of the mesh that a gRPC client can speak with, sorted."""
+    """Every port of every service of the mesh that speaks gRPC, sorted."""
     return tuple(
         sorted(
             Target(service.namespace, service.name, port.number)
             for service in topology.services.values()
             for port in service.ports
-            if port.protocol.speaks_http2
+            if port.protocol is Protocol.GRPC
         )
     )
 

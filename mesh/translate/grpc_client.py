@@ -15,19 +15,24 @@ from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import
 from mesh.api.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from mesh.api.envoy.type.matcher.v3 import string_pb2
 from mesh.model.names import CLIENT_CERTIFICATES, NOBODY, OUTBOUND, Target, upstream_routes_name
+from mesh.model.topology import Address
 from mesh.policy.grpc_client import client_retry
 from mesh.policy.retry import RetryPolicy
 from mesh.policy.view import Destination, VirtualHost
 from mesh.translate.cluster import MOST
+from mesh.translate.endpoint import fixed_assignment
 from mesh.translate.http_filter import router
 from mesh.translate.matcher import Leaf, in_order
-from mesh.translate.route_action import call_deadline
+from mesh.translate.route_action import call_deadline, hash_policy
 from mesh.translate.source import ADS
 from mesh.translate.tls import TLS
 from mesh.translate.wrappers import duration, typed_config, uint32
 
 Named = tuple[str, Target]
 """A name that clients dial, and what it means."""
+
+NOWHERE: Final = Address("127.0.0.1", 0)
+"""Nobody can listen at port 0."""
 
 _RetryPolicy = route_components_pb2.RetryPolicy
 _FILES: Final = common_pb2.CertificateProviderPluginInstance(instance_name=CLIENT_CERTIFICATES)
@@ -55,7 +60,7 @@ def absent_listener(name: str) -> listener_pb2.Listener:
 def client_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
     """Where calls to one target go, by whatever name it was dialled."""
     name = upstream_routes_name(host.target)
-    routes = [route_components_pb2.Route(match=leaf.match, route=_action(leaf)) for leaf in in_order(host)]
+    routes = [route_components_pb2.Route(match=leaf.match, route=_action(leaf, host)) for leaf in in_order(host)]
     return route_pb2.RouteConfiguration(
         name=name, virtual_hosts=[route_components_pb2.VirtualHost(name=name, domains=["*"], routes=routes)]
     )
@@ -67,8 +72,8 @@ def client_cluster(destination: Destination) -> cluster_pb2.Cluster:
         name=destination.target.cluster,
         type=cluster_pb2.Cluster.EDS,
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=ADS),
-        # Any other than this and RING_HASH makes a client refuse the cluster.
-        lb_policy=cluster_pb2.Cluster.ROUND_ROBIN,
+        # Any other than these two makes a client refuse the cluster.
+        lb_policy=cluster_pb2.Cluster.RING_HASH if destination.affinity else cluster_pb2.Cluster.ROUND_ROBIN,
         circuit_breakers=circuit_breaker_pb2.CircuitBreakers(
             thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(max_requests=uint32(MOST))]
         ),
@@ -77,13 +82,24 @@ def client_cluster(destination: Destination) -> cluster_pb2.Cluster:
     )
 
 
-def _action(leaf: Leaf) -> route_components_pb2.RouteAction:
-    """A share that goes to nobody names a cluster that is not there: UNAVAILABLE."""
+def client_nobody(name: str) -> cluster_pb2.Cluster:
+    """Where nobody answers: UNAVAILABLE at once. For a cluster that is not there a client waits 15 s."""
+    return cluster_pb2.Cluster(
+        name=name,
+        type=cluster_pb2.Cluster.LOGICAL_DNS,
+        load_assignment=fixed_assignment(name, NOWHERE),
+        transport_socket=_tls([name]),
+    )
+
+
+def _action(leaf: Leaf, host: VirtualHost) -> route_components_pb2.RouteAction:
     weighted = route_components_pb2.WeightedCluster
+    kept_together = dict.fromkeys(by for to, by in host.affinities if by.header and to in leaf.route.targets)
     shares = [(share.target.cluster if share.target else NOBODY, share.weight) for share in leaf.route.shares]
     action = route_components_pb2.RouteAction(
         max_stream_duration=call_deadline(leaf.calls.deadline) if leaf.calls.deadline else None,
         retry_policy=_retry_policy(client_retry(leaf.calls.retry)),
+        hash_policy=map(hash_policy, kept_together),
     )
     if len(shares) > 1:
         action.weighted_clusters.clusters.extend(

@@ -11,12 +11,12 @@ from mesh.api.envoy.config.core.v3 import extension_pb2
 from mesh.api.envoy.config.listener.v3 import listener_pb2
 from mesh.api.envoy.config.route.v3 import route_pb2
 from mesh.api.envoy.service.runtime.v3 import rtds_pb2
-from mesh.model.names import OUTBOUND, RUNTIME_LAYER
+from mesh.model.names import NOBODY, OUTBOUND, RUNTIME_LAYER
 from mesh.model.shape import Instance, Role
 from mesh.model.workload import Protocol
 from mesh.policy.view import ProxyView
 from mesh.translate.cluster import cluster, own_service
-from mesh.translate.grpc_client import client_cluster, client_listener, client_routes
+from mesh.translate.grpc_client import client_cluster, client_listener, client_nobody, client_routes
 from mesh.translate.http_filter import EXTENSIONS, extension
 from mesh.translate.listener import inbound_listener, outbound_listener, upstream_listener
 from mesh.translate.route import (
@@ -77,6 +77,7 @@ def _of_client(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
     """What gRPC clients without a sidecar have: no more than they understand, and a listener for each name."""
     return (
         *((Piece(client_cluster, destination),) for destination in view.destinations),
+        (Piece(client_nobody, NOBODY),),
         *((Piece(client_routes, host),) for host in view.virtual_hosts),
         *((Piece(client_listener, (name, host.target)),) for host in view.virtual_hosts for name in host.hosts),
     )

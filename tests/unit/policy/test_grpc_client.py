@@ -2,21 +2,24 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from mesh.model.names import Target
+from mesh.model.route import GrpcMatch, HeaderChange, Rule
 from mesh.model.shape import client_shape
 from mesh.model.topology import topology_of
-from mesh.model.traffic import BackendTrafficPolicy, PolicyTarget, Retry
-from mesh.policy.grpc_client import beyond_clients, client_retry
+from mesh.model.traffic import Affinity, BackendTrafficPolicy, MethodPolicy, PolicyTarget, Retry, Timeouts
+from mesh.policy.grpc_client import beyond_clients, client_retry, route_beyond_clients
 from mesh.policy.retry import HARMLESS, RetryPolicy
+from mesh.policy.routing import Copies, Route, Share
 from mesh.policy.view import view_for
 from tests.builders import a_workload, documents
 
 SHOP = documents(
     a_workload("web", "ports: [{port: 80, appProtocol: http}, {port: 81}]"),
-    a_workload("stock", "ports: [{port: 1, appProtocol: http2}, {port: 2, appProtocol: tcp}]"),
+    a_workload("stock", "ports: [{port: 1}, {port: 2, appProtocol: tcp}, {port: 3, appProtocol: http2}]"),
     a_workload("mail", "port: 25", namespace="office"),
 )
 
@@ -82,10 +85,39 @@ CAN = Retry(num_retries=4, triggers=("reset", "unavailable"), base_interval=time
     ],
 )
 def test_what_a_client_cannot_do_is_named(retry: Retry, said: list[str]) -> None:
-    policy = BackendTrafficPolicy("shop", "p", "p.yaml:1", (PolicyTarget("stock"),), retry)
+    method = MethodPolicy("shop.v1.Stock", "Get", retry=retry)
 
-    assert [line.partition(":")[0] for line in beyond_clients(policy)] == said
+    assert [line.partition(":")[0] for line in beyond_clients(a_policy(retry=retry))] == said
+    assert all(line.startswith("shop.v1.Stock/Get: retry") for line in beyond_clients(a_policy(methods=(method,))))
+
+
+def test_what_else_a_client_cannot_do_is_named() -> None:
+    second = timedelta(seconds=1)
+    [idle] = beyond_clients(a_policy(timeouts=Timeouts(request=second, stream_idle=second)))
+    [cookie] = beyond_clients(a_policy(affinity=Affinity(cookie="session")))
+
+    assert idle.startswith("timeouts.streamIdle")
+    assert cookie.startswith("loadBalancer.consistentHash by a cookie")
+    assert list(beyond_clients(a_policy(affinity=Affinity(header="x-user")))) == []
+
+
+def test_what_of_a_route_a_client_does_not_do_is_named() -> None:
+    changed = HeaderChange(remove=("x-debug",))
+    to = Share(Target("shop", "stock", 1))
+
+    assert list(route_beyond_clients(Route(GrpcMatch(), (to,)))) == []
+    for route in (
+        Route(GrpcMatch(), (replace(to, request_headers=changed),)),
+        Route(GrpcMatch(), (to,), rule=Rule(matches=(), response_headers=changed)),
+    ):
+        assert list(route_beyond_clients(route)) == ["a gRPC client changes no headers"]
+    copied = Route(GrpcMatch(), (to,), copies=(Copies(Target("shop", "mail", 1), 1, 100),))
+    assert list(route_beyond_clients(copied)) == ["a gRPC client sends no copies"]
 
 
 def test_a_policy_that_says_nothing_asks_for_nothing() -> None:
-    assert list(beyond_clients(BackendTrafficPolicy("shop", "p", "p.yaml:1", (PolicyTarget("stock"),)))) == []
+    assert list(beyond_clients(a_policy())) == []
+
+
+def a_policy(**says: Any) -> BackendTrafficPolicy:
+    return BackendTrafficPolicy("shop", "p", "p.yaml:1", (PolicyTarget("stock"),), **says)

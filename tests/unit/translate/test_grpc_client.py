@@ -10,7 +10,7 @@ from mesh.model.topology import topology_of
 from mesh.policy.view import ProxyView, view_for
 from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, LISTENER, ROUTE
-from mesh.translate.grpc_client import client_cluster, client_listener, client_routes
+from mesh.translate.grpc_client import client_cluster, client_listener, client_nobody, client_routes
 from mesh.translate.resources import instance_resources, resources_for
 from tests.builders import a_policy, a_workload, an_instance, documents
 from tests.unit.translate.scenarios import as_json
@@ -28,8 +28,8 @@ def view(mesh: Any = _PLAIN) -> ProxyView:
     return view_for(client_shape("shop"), topology_of(mesh), mesh)
 
 
-def cluster() -> dict[str, Any]:
-    [destination] = view().destinations
+def cluster(mesh: Any = _PLAIN) -> dict[str, Any]:
+    [destination] = view(mesh).destinations
     return as_json(client_cluster(destination))
 
 
@@ -59,6 +59,28 @@ def test_routes_know_the_retries_of_grpc_and_no_more() -> None:
         "num_retries": 3,
         "retry_back_off": {"base_interval": "0.050s", "max_interval": "0.500s"},
     }
+
+
+def test_calls_are_kept_together_by_a_header_and_not_by_a_cookie() -> None:
+    wish = (
+        "{{targetRefs: [{{kind: Service, name: stock}}], loadBalancer: {{type: ConsistentHash, consistentHash: {}}}}}"
+    )
+    stock = a_workload("stock")
+    by_header = documents(stock, a_policy("p", wish.format("{type: Header, header: {name: x-user}}")))
+    by_cookie = documents(stock, a_policy("p", wish.format("{type: Cookie, cookie: {name: session}}")))
+
+    assert cluster(by_header)["lb_policy"] == cluster(by_cookie)["lb_policy"] == "RING_HASH"
+    assert action(by_header)["hash_policy"] == [{"header": {"header_name": "x-user"}, "terminal": True}]
+    assert "hash_policy" not in action(by_cookie)
+
+
+def test_nobody_is_a_cluster_of_its_own_that_nobody_can_answer_for() -> None:
+    nobody = as_json(client_nobody("nobody"))
+    [locality] = nobody["load_assignment"]["endpoints"]
+    [endpoint] = locality["lb_endpoints"]
+
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 0}
+    assert "transport_socket" in nobody
 
 
 def test_whoever_answers_must_prove_the_account_of_the_service_in_the_field_that_grpc_reads() -> None:
