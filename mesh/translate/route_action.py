@@ -137,11 +137,11 @@ def hash_policy(affinity: Affinity) -> _Action.HashPolicy:
 
 
 def redirect(said: Redirect, match: RouteMatch) -> _Redirect:
-    """Where only the scheme changes, its own port takes the place of the one that was called."""
+    """A scheme brings its own port in the place of the one that was called; another host is named without one."""
     made = _Redirect(
         scheme_redirect=said.scheme or None,
         host_redirect=said.hostname,
-        port_redirect=said.port or WELL_KNOWN.get(said.scheme, 0),
+        port_redirect=said.port or (0 if said.hostname else WELL_KNOWN.get(said.scheme, 0)),
         response_code=STATUSES[said.status],
     )
     if said.path.full is not None:
