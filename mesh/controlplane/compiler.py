@@ -34,10 +34,12 @@ log = logging.getLogger(__name__)
 class _Revision:
     """What is in force, and the shared parts that follow from it."""
 
-    def __init__(self, topology: Topology, documents: Documents, seal_view: ViewSeal) -> None:
+    def __init__(
+        self, topology: Topology, documents: Documents, seal_view: ViewSeal, before: "_Revision | None" = None
+    ) -> None:
         self.topology = topology
         self.documents = documents
-        self._views = Views(topology, documents)
+        self.views: Views = Views(topology, documents, before.views if before else None)
         self._seal_view = seal_view
         self._parts: dict[int, tuple[Workload, Part]] = {}
 
@@ -55,7 +57,7 @@ class _Revision:
         """What the instances of a workload share. They have the very same workload, which is quick to look up."""
         workload = lease.workload
         if id(workload) not in self._parts:
-            view = self._views.of(shape_of_lease(lease, self.topology))
+            view = self.views.of(shape_of_lease(lease, self.topology))
             self._parts[id(workload)] = (workload, self._seal_view.part(view))
         return self._parts[id(workload)][1]
 
@@ -149,7 +151,7 @@ class Compiler:
         topology = before.topology if now.topology == before.topology else now.topology
         if topology is before.topology and now.documents == before.documents:
             return False
-        self._revision = _Revision(topology, now.documents, self._seal_view)
+        self._revision = _Revision(topology, now.documents, self._seal_view, before)
         if topology is not before.topology:
             self._clusters = self._revision.clusters()
         return True

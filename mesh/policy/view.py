@@ -1,8 +1,9 @@
 """What one shape of proxies needs to know of the mesh, and nothing else."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import Generic, TypeVar
 
 from mesh.model.documents import Documents
 from mesh.model.names import Target, host_names
@@ -13,6 +14,7 @@ from mesh.model.workload import Protocol
 from mesh.policy.calls import Calls, affinity_of, calls_to
 from mesh.policy.routing import AnyRoute, Route, routes_to
 
+P = TypeVar("P")
 About = Callable[[str, str], Documents]
 
 
@@ -21,13 +23,13 @@ class Destination:
     """A target that the proxy may call: all that its cluster is made from.
 
     `identities` are the SPIFFE ids, sorted, one of which whoever answers must prove. With `affinity` the calls say by a
-    hash to which endpoint they want.
+    hash to which endpoint they want. Only the target is hashed: it tells most of them apart.
     """
 
     target: Target
-    protocol: Protocol
-    identities: tuple[str, ...]
-    affinity: bool = False
+    protocol: Protocol = field(hash=False)
+    identities: tuple[str, ...] = field(hash=False)
+    affinity: bool = field(default=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,15 @@ class VirtualHost:
 
     `hosts` are the authorities that mean `target` in the caller's namespace, and nothing else in its scope. `calls`
     says how long calls may take and when they are tried again, wherever they go; `affinities` by what they are kept
-    together, for each target of the routes where they are.
+    together, for each target of the routes where they are. Only the target is hashed.
     """
 
     target: Target
-    hosts: tuple[str, ...]
-    protocol: Protocol
-    routes: tuple[Route, ...]
-    calls: Calls
-    affinities: tuple[tuple[Target, Affinity], ...] = ()
+    hosts: tuple[str, ...] = field(hash=False)
+    protocol: Protocol = field(hash=False)
+    routes: tuple[Route, ...] = field(hash=False)
+    calls: Calls = field(hash=False)
+    affinities: tuple[tuple[Target, Affinity], ...] = field(default=(), hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,22 @@ class ProxyView:
 
 
 class Views:
-    """The views of one revision. Each part is worked out once, and is one object in all views that have it."""
+    """The views of one revision. Each part is worked out once, and is one object in all views that have it.
 
-    def __init__(self, topology: Topology, documents: Documents) -> None:
+    One that is as it was in `before` is the object from there, so that it is quick to see what is new.
+    """
+
+    def __init__(self, topology: Topology, documents: Documents, before: "Views | None" = None) -> None:
         of_service = about(documents)
-        self._destination = cache(partial(destination, topology=topology, about=of_service))
-        self._virtual_host = cache(partial(virtual_host, topology=topology, about=of_service))
-        self._of_namespace = cache(partial(targets_of, topology=topology))
-        self._of_clients = cache(partial(client_targets, topology))
+        self.destinations: Parts[Destination | None] = Parts(
+            partial(destination, topology=topology, about=of_service), before.destinations if before else None
+        )
+        self.virtual_hosts: Parts[VirtualHost | None] = Parts(
+            partial(virtual_host, topology=topology, about=of_service), before.virtual_hosts if before else None
+        )
+        self._routed = cache(routed)
+        self._topology = topology
+        self._scopes: dict[Hashable, tuple[tuple[Destination, ...], tuple[VirtualHost, ...]]] = {}
 
     def of(self, shape: Shape) -> ProxyView:
         """The view of proxies of this shape: their own ports, and the services in their scope.
@@ -76,21 +86,38 @@ class Views:
         In scope are the declared upstreams; without any, every service of the proxy's own namespace. A gRPC client asks
         by name for what it calls, so for it that is everything that speaks gRPC.
         """
-        targets = self._targets(shape)
-        hosts = tuple(filter(None, (self._virtual_host(target, shape.namespace) for target in targets)))
-        # Routes may lead to what the proxy could not call by name.
-        routed = {target for host in hosts for route in host.routes for target in route.targets}
-        return ProxyView(
-            inbound=shape.ports,
-            destinations=tuple(filter(None, map(self._destination, (*targets, *sorted(routed.difference(targets)))))),
-            virtual_hosts=hosts,
-            role=shape.role,
-        )
+        scope = (shape.role, shape.namespace, shape.upstreams)
+        if scope not in self._scopes:
+            self._scopes[scope] = self._reached(self._in_scope(shape), shape.namespace)
+        return ProxyView(shape.ports, *self._scopes[scope], shape.role)
 
-    def _targets(self, shape: Shape) -> tuple[Target, ...]:
+    def _in_scope(self, shape: Shape) -> tuple[Target, ...]:
         if shape.role is Role.GRPC_CLIENT:
-            return self._of_clients()
-        return self._of_namespace(shape.namespace) if shape.upstreams is None else shape.upstreams
+            return client_targets(self._topology)
+        return targets_of(shape.namespace, self._topology) if shape.upstreams is None else shape.upstreams
+
+    def _reached(
+        self, targets: tuple[Target, ...], namespace: str
+    ) -> tuple[tuple[Destination, ...], tuple[VirtualHost, ...]]:
+        hosts = tuple(filter(None, (self.virtual_hosts.of(target, namespace) for target in targets)))
+        # Routes may lead to what the proxy could not call by name.
+        more = frozenset[Target]().union(*map(self._routed, hosts)).difference(targets)
+        return tuple(filter(None, map(self.destinations.of, (*targets, *sorted(more))))), hosts
+
+
+class Parts(Generic[P]):
+    """What `make` returned, by its arguments; what is equal to what it was before is that object."""
+
+    def __init__(self, make: Callable[..., P], before: "Parts[P] | None") -> None:
+        self._make = make
+        self.made: dict[tuple[Target | str, ...], P] = {}
+        self._before = before.made if before else {}
+
+    def of(self, *key: Target | str) -> P:
+        if key not in self.made:
+            made, was = self._make(*key), self._before.get(key)
+            self.made[key] = was if was is not None and was == made else made
+        return self.made[key]
 
 
 def view_for(shape: Shape, topology: Topology, documents: Documents) -> ProxyView:
@@ -130,6 +157,11 @@ def virtual_host(target: Target, caller_namespace: str, topology: Topology, abou
             if (at := topology.port(to)) and (affinity := affinity_of(to, at, about(to.namespace, to.service)))
         ),
     )
+
+
+def routed(host: VirtualHost) -> frozenset[Target]:
+    """Wherever its routes lead."""
+    return frozenset(target for route in host.routes for target in route.targets)
 
 
 def targets_of(namespace: str, topology: Topology) -> tuple[Target, ...]:

@@ -58,7 +58,7 @@ class NaiveCompiler(Compiler):
         made = super()._make(lease, before)
         if not self.is_naive:
             return made
-        view = self._revision._views.of(shape_of(lease.workload, self._revision.topology))
+        view = self._revision.views.of(shape_of(lease.workload, self._revision.topology))
         pieces = next(pieces for pieces in pieces_of(view) if pieces[0].of == OUTBOUND)
         routes = {**made.snapshot.of(ROUTE), OUTBOUND: sealed(_merged(pieces))}
         return replace(made, snapshot=Snapshot({**made.snapshot.resources, ROUTE: routes}, made.snapshot.version))

@@ -89,7 +89,7 @@ async def test_what_does_not_concern_a_proxy_does_not_wake_it(shop):
         shop.compiler.compile()
         assert woken == []
 
-        await shop.registry.apply(call(policy("retry", "inventory")))
+        await shop.registry.apply(call(policy("retry", "inventory", 3)))
         shop.compiler.compile()
         assert woken == ["orders"]
 
@@ -143,7 +143,7 @@ async def test_one_bad_instance_keeps_what_it_had_and_spoils_no_other(registry, 
 
     bad.add(ORDERS)
     await mesh.attach(ORDERS, 23_000)
-    await registry.apply(call(policy("retry", "inventory"), policy("more", "catalog")))
+    await registry.apply(call(policy("retry", "inventory", 3), policy("more", "catalog", 3)))
     with caplog.at_level(logging.ERROR):
         mesh.compiler.compile()
         mesh.compiler.compile()

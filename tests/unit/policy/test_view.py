@@ -86,6 +86,19 @@ def test_what_views_have_in_common_is_one_object() -> None:
     assert desk.virtual_hosts[0].hosts == tuple(name for name in web.virtual_hosts[1].hosts if name != "orders:2")
 
 
+def test_what_is_as_before_is_the_object_from_there() -> None:
+    never = a_policy("p", "{targetRefs: [{kind: Service, name: orders}], retry: {disabled: true}}")
+    before, after = documents(*SHOP), documents(*SHOP, never)
+    shape = shape_of(workload(before, "web"), topology_of(before))
+    then = Views(topology_of(before), before)
+    now = Views(topology_of(after), after, then)
+
+    mail, orders = then.of(shape).virtual_hosts
+    assert now.of(shape).virtual_hosts[0] is mail
+    assert now.of(shape).virtual_hosts[1] != orders
+    assert all(one is was for one, was in zip(now.of(shape).destinations, then.of(shape).destinations, strict=True))
+
+
 def test_a_service_or_port_that_has_gone_is_left_out() -> None:
     mesh = documents(*SHOP)
     shape = shape_of(workload(mesh, "web"), topology_of(mesh))
