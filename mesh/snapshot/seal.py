@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from mesh.errors import SnapshotError
 from mesh.model.names import LOCAL_CLUSTER, TELEMETRY_CLUSTER, XDS_CLUSTER
+from mesh.snapshot.named import Named
 from mesh.snapshot.references import references
 from mesh.snapshot.resource import Resource, digest, resource, type_url
 from mesh.snapshot.types import CLUSTER, EXTENSION, LISTENER, ROUTE, RUNTIME
@@ -29,15 +30,11 @@ MISTAKE: Final = "This is a mistake in Proa; please report it"
 class Snapshot:
     """By type URL, then by name; both sorted. Endpoints are not in it. `version` is a digest of everything."""
 
-    resources: Mapping[str, Mapping[str, Resource]]
+    resources: Mapping[str, Named]
     version: str
 
-    def of(self, type_url: str) -> Mapping[str, Resource]:
-        return self.resources.get(type_url, {})
-
-
-class Named(dict[str, Resource]):
-    """Resources of one type by name, sorted. Not to be changed. A dict that weak references can point to."""
+    def of(self, type_url: str) -> Named:
+        return self.resources.get(type_url, NONE)
 
 
 NONE: Final = Named()
@@ -111,13 +108,13 @@ def _needs_of(resources: Mapping[str, Named]) -> Mapping[tuple[str, str], Resour
     return needs
 
 
-def _joined(some: Named, more: Named, before: Mapping[str, Resource]) -> Mapping[str, Resource]:
+def _joined(some: Named, more: Named, before: Named) -> Named:
     if not (some and more):
         return some or more
     if twice := some.keys() & more.keys():
         raise _twice(min(twice))
-    joined = dict(sorted({**some, **more}.items()))
-    return before if joined == before else MappingProxyType(joined)
+    joined = Named(sorted({**some, **more}.items()))
+    return before if joined == before else joined
 
 
 def _twice(name: str) -> SnapshotError:

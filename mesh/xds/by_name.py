@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from mesh.model.workload import Locality
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.seal import sealed
 from mesh.snapshot.types import LISTENER
 from mesh.translate.grpc_client import absent_listener
 from mesh.xds.source import Source, State
 
-NOTHING: Final[Mapping[str, Resource]] = {}
+NOTHING: Final = Named()
 
 
 class ByName:
@@ -28,7 +29,7 @@ class ByName:
         self._asked = asked
         self._there: Mapping[str, Resource] = NOTHING
         self._absent: AbstractSet[str] = frozenset()
-        self._answers: Mapping[str, Resource] = NOTHING
+        self._answers = NOTHING
 
     def state(self, node_id: str, locality: Locality) -> State | None:
         state = self._source.state(node_id, locality)
@@ -38,7 +39,7 @@ class ByName:
         absent = self._asked(LISTENER) - there.keys()
         if (there, absent) != (self._there, self._absent):
             self._there, self._absent = there, absent
-            self._answers = {**there, **{name: sealed(absent_listener(name)) for name in absent}}
+            self._answers = Named({**there, **{name: sealed(absent_listener(name)) for name in absent}})
         return State({**state.resources, LISTENER: self._answers}, state.versions) if absent else state
 
     def version(self, node_id: str) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from mesh.model.workload import Locality
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
-from mesh.xds.source import State
+from mesh.xds.source import NOTHING, State
 from mesh.xds.watchers import Watchers
 
 
@@ -19,7 +20,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._snapshots: dict[str, Snapshot] = {}
-        self._endpoints: dict[Locality, Mapping[str, Resource]] = {}
+        self._endpoints: dict[Locality, Named] = {}
         self._watchers = Watchers()
 
     def publish(self, node_id: str, snapshot: Snapshot) -> None:
@@ -35,7 +36,7 @@ class Cache:
     def publish_endpoints(self, locality: Locality, assignments: Mapping[str, Resource]) -> None:
         """`assignments`, by cluster name, are all that there are for the nodes of `locality`."""
         if self._endpoints.get(locality) != assignments:
-            self._endpoints[locality] = dict(assignments)
+            self._endpoints[locality] = Named(assignments)
             self._watchers.notify(locality)
 
     def withdraw_endpoints(self, locality: Locality) -> None:
@@ -47,7 +48,7 @@ class Cache:
         snapshot = self._snapshots.get(node_id)
         if snapshot is None:
             return None
-        return State({**snapshot.resources, ENDPOINT: self._endpoints.get(locality, {})})
+        return State({**snapshot.resources, ENDPOINT: self._endpoints.get(locality, NOTHING)})
 
     def version(self, node_id: str) -> str:
         """Digest of the node's snapshot; empty for none."""

@@ -4,9 +4,11 @@ from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.snapshot.resource import Resource
+from mesh.xds.known import Form
+from mesh.xds.ledger import WILDCARD, is_wildcard
 from mesh.xds.messages import Answer
 from mesh.xds.stages import MAX_ERROR, Stages
-from mesh.xds.subscription import Form, Subscription
+from mesh.xds.subscription import Subscription
 
 
 class DeltaStream(Stages):
@@ -23,9 +25,10 @@ class DeltaStream(Stages):
             self._open(type_url, request)
             return None
         error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
-        answer = subscription.acknowledge(request.response_nonce, error)
-        _change(subscription, request)
-        self._check_limits()
+        answer = subscription.acknowledge(request.response_nonce, error, now)
+        if request.resource_names_subscribe or request.resource_names_unsubscribe:
+            _change(subscription, request)
+            self._check_limits()
         return answer
 
     def _open(self, type_url: str, request: DeltaDiscoveryRequest) -> None:
@@ -35,12 +38,11 @@ class DeltaStream(Stages):
         """
         held = request.initial_resource_versions
         self._check_limits(listed=max(len(held), len(request.resource_names_subscribe)))
-        subscription = Subscription(type_url, Form.DELTA)
-        if not request.resource_names_subscribe and subscription.is_wildcard("*"):
-            subscription.subscribe("*")
-        for name in request.resource_names_subscribe:
-            subscription.subscribe(name)
-        subscription.bring({name: Resource(name, type_url, b"", version) for name, version in held.items()})
+        listed = frozenset(request.resource_names_subscribe)
+        stars = {name for name in listed or {WILDCARD} if is_wildcard(type_url, name)}
+        subscription = Subscription(type_url, Form.DELTA, listed - stars, wildcard=bool(stars))
+        if held:
+            subscription.bring({name: Resource(name, type_url, b"", version) for name, version in held.items()})
         for name in request.resource_names_unsubscribe:
             subscription.unsubscribe(name)
         self._add(subscription)

@@ -14,20 +14,48 @@ class Delta:
     removed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A message on its way. `version` is what the client has of the type once it has accepted this.
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Content:
+    """A response without its nonce: one object for all streams on which the same is said.
 
-    `heartbeats` are resources that the client has, and is only told that they still hold. The state of the world has no
-    words for `removed`: there it is said by absence, or not at all.
+    `version` is what the client has of the type once it has accepted this. `heartbeats` are resources that the client
+    has, and is only told that they still hold. The state of the world has no words for `removed`: there it is said by
+    absence, or not at all.
     """
 
     type_url: str
-    nonce: str
     version: str
     resources: tuple[Resource, ...] = ()
     removed: tuple[str, ...] = ()
     heartbeats: tuple[Resource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A message on its way."""
+
+    nonce: str
+    content: Content
+
+    @property
+    def type_url(self) -> str:
+        return self.content.type_url
+
+    @property
+    def version(self) -> str:
+        return self.content.version
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        return self.content.resources
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        return self.content.removed
+
+    @property
+    def heartbeats(self) -> tuple[Resource, ...]:
+        return self.content.heartbeats
 
 
 @dataclass(frozen=True, slots=True)

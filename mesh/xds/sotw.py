@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
+from mesh.xds.known import Form
+from mesh.xds.ledger import WILDCARD, WILDCARD_TYPES, is_wildcard, version_of
 from mesh.xds.messages import Answer, Response
 from mesh.xds.source import State
 from mesh.xds.stages import MAX_ERROR, Stages
-from mesh.xds.subscription import WILDCARD, WILDCARD_TYPES, Form, Subscription, version_of
+from mesh.xds.subscription import Subscription
 
 
 class SotwStream(Stages):
@@ -39,7 +41,7 @@ class SotwStream(Stages):
         if self._is_stale(type_url, request.response_nonce):
             return None
         error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
-        answer = subscription.acknowledge(request.response_nonce, error)
+        answer = subscription.acknowledge(request.response_nonce, error, now)
         self._follow(subscription, request.resource_names)
         return answer
 
@@ -52,13 +54,16 @@ class SotwStream(Stages):
 
     def _open(self, type_url: str, request: DiscoveryRequest) -> None:
         """The first request of a type: one without any name asks for everything, if the type allows that."""
-        subscription = Subscription(type_url, Form.FULL if type_url in WILDCARD_TYPES else Form.CHANGED)
-        self._add(subscription)
-        if not request.resource_names and subscription.is_wildcard(WILDCARD):
+        self._check_limits(listed=len(request.resource_names))
+        listed = frozenset(request.resource_names)
+        if not listed and is_wildcard(type_url, WILDCARD):
             self._legacy.add(type_url)
-            subscription.subscribe(WILDCARD)
-        self._follow(subscription, request.resource_names)
-        if subscription.wildcard and not subscription.names and request.version_info:
+        stars = {name for name in listed or {WILDCARD} if is_wildcard(type_url, name)}
+        form = Form.FULL if type_url in WILDCARD_TYPES else Form.CHANGED
+        subscription = Subscription(type_url, form, listed - stars, wildcard=bool(stars))
+        self._add(subscription)
+        self._check_limits()
+        if stars and not subscription.names and request.version_info:
             self._brought[type_url] = request.version_info
 
     def _is_stale(self, type_url: str, nonce: str) -> bool:
@@ -73,7 +78,7 @@ class SotwStream(Stages):
             return
         self._legacy.discard(subscription.type_url)
         self._check_limits(listed=len(names))
-        before = subscription.names | ({WILDCARD} if subscription.wildcard else set())
+        before = {*subscription.names, WILDCARD} if subscription.wildcard else {*subscription.names}
         for name in sorted(names - before):
             subscription.subscribe(name)
         for name in before - names:

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from mesh.model.workload import Locality
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
+
+NOTHING: Final = Named()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,10 @@ class State:
     resources: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, type_url: str) -> Mapping[str, Resource]:
-        return self.resources.get(type_url, {})
+    def of(self, type_url: str) -> Named:
+        """What was not `Named` when it was given is copied at each call, and compared at each."""
+        found = self.resources.get(type_url, NOTHING)
+        return found if isinstance(found, Named) else Named(found)
 
 
 class Source(Protocol):

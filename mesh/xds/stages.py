@@ -13,7 +13,8 @@ from typing import Final
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.errors import LimitError, ProtocolError
-from mesh.registry.status import Refused, ResourceStatus, TypeStatus, Wait
+from mesh.registry.status import ResourceStatus, TypeStatus, Wait
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
 from mesh.xds.messages import Delta, Response
@@ -66,10 +67,18 @@ class Stages:
     def next_response(self, state: State, now: timedelta) -> Response | None:
         """The next response that may be sent now, or None. Whoever asks must send it, and then ask again."""
         self._now = now
-        for type_url, subscription in self._subscriptions.items():
-            subscription.note_absent(state.of(type_url))
+        # What rests takes no part in what follows.
+        busy = [one for one in self._subscriptions.values() if not one.rests(state.of(one.type_url))]
+        for subscription in busy:
+            subscription.note_absent(state.of(subscription.type_url))
         self._note_waiting_traffic(state)
+        if all(one.in_flight for one in busy):
+            return None
         return self._next_update(state) or self._next_removal(state) or self._next_heartbeat()
+
+    def rests(self, state: State) -> bool:
+        """Whether nothing is on its way and nothing is to be said."""
+        return all(one.rests(state.of(one.type_url)) for one in self._subscriptions.values())
 
     def next_deadline(self) -> timedelta | None:
         """When to ask for the next response although nothing has happened."""
@@ -175,9 +184,10 @@ class Stages:
             self._unsettled_clusters.difference_update(delta.removed)
         version = state.versions.get(subscription.type_url, "")
         response = subscription.send(delta, self._nonce(), self._now, version)
-        if self._sends_ttl:
+        if self._sends_ttl or not any(one.ttl for one in response.resources):
             return response
-        return replace(response, resources=tuple(map(_without_ttl, response.resources)))
+        lasting = tuple(replace(one, ttl=None) for one in response.resources)
+        return Response(response.nonce, replace(response.content, resources=lasting))
 
     def _nonce(self) -> str:
         self._responses += 1
@@ -222,8 +232,8 @@ class Stages:
         """What removals wait for: whatever the client has not accepted, and what is held back for that."""
         for type_url, subscription in self._subscriptions.items():
             yield from _references(subscription)
-            for resource, _ in subscription.quarantine.standing(state.of(type_url)):
-                yield type_url, resource.name
+            for name in subscription.in_doubt(state.of(type_url)):
+                yield type_url, name
         yield from ((wait.type_url, wait.name) for wait in self._waiting_traffic(state))
 
     def _waiting_traffic(self, state: State) -> Iterator[Wait]:
@@ -266,12 +276,8 @@ def _held(
     return {name: needs for name, needs in lacking.items() if needs}
 
 
-def _status(subscription: Subscription, resources: Mapping[str, Resource], held: tuple[str, ...]) -> TypeStatus:
-    good = {name: resource.version for name, resource in subscription.good.items()}
-    refused = tuple(
-        Refused(one.name, one.version, error, good.get(one.name, ""))
-        for one, error in subscription.quarantine.refused(resources)
-    )
+def _status(subscription: Subscription, resources: Named, held: tuple[str, ...]) -> TypeStatus:
+    refused = tuple(subscription.refused(resources))
     return TypeStatus(
         type_url=subscription.type_url,
         sent=subscription.sent,
@@ -282,10 +288,6 @@ def _status(subscription: Subscription, resources: Mapping[str, Resource], held:
         refused=refused,
         held=held,
     )
-
-
-def _without_ttl(resource: Resource) -> Resource:
-    return replace(resource, ttl=None) if resource.ttl else resource
 
 
 def _too_much() -> LimitError:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from mesh.xds.ledger import WILDCARD, WILDCARD_TYPES
 from mesh.xds.messages import Response
-from mesh.xds.subscription import WILDCARD, WILDCARD_TYPES
 from tests.unit.xds.proxy import Proxy, SotwProxy, removed, sent
 
 TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)

@@ -1,0 +1,238 @@
+"""What a client knows of one type as long as all goes its usual way. Pure.
+
+A thousand proxies that were told the same differ in their nonces alone. So what they know is one value that all of them
+share, and what is to be said next is found out, and encoded, once for all of them. Nothing here keeps what no client
+has any more.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from typing import Final
+from weakref import WeakValueDictionary, ref
+
+from mesh.snapshot.memo import Memo
+from mesh.snapshot.named import Named
+from mesh.snapshot.resource import Resource, digest
+from mesh.snapshot.types import ENDPOINT
+from mesh.xds.messages import Content, Delta
+
+NOTHING: Final = Named()
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
+
+class Form(Enum):
+    """What the resources of a response say about those that are not in it."""
+
+    DELTA = "delta"
+    """Nothing; what is gone is listed."""
+    CHANGED = "changed"
+    """Nothing; that something is gone cannot be said."""
+    FULL = "full"
+    """They are gone."""
+
+
+class Asked:
+    """What a client asks for of one type: `names`, and with a `wildcard` all there is. Equal ones are one object."""
+
+    __slots__ = ("__weakref__", "form", "names", "type_url", "wildcard")
+
+    def __init__(self, type_url: str, form: Form, names: frozenset[str], wildcard: bool) -> None:
+        self.type_url = type_url
+        self.form = form
+        self.names = names
+        self.wildcard = wildcard
+
+    def covered(self, resources: Named) -> Iterator[Resource]:
+        """Those of `resources` that are meant, sorted by name."""
+        return (resources[name] for name in sorted(resources if self.wildcard else self.names & resources.keys()))
+
+
+_asked: Final = Memo[tuple[str, Form, frozenset[str], bool], Asked](lambda key: Asked(*key))
+
+
+class Step:
+    """The way from one knowledge to the next: what is to be said, if anything, and what the client knows afterwards.
+
+    `awaited` are the names in it that others wait for, `replaced` what the client had of what it is about.
+    """
+
+    __slots__ = ("_after", "_content", "_total_before", "asked", "awaited", "delta", "replaced", "there")
+
+    def __init__(
+        self,
+        asked: Asked,
+        there: Named,
+        delta: Delta | None,
+        awaited: tuple[str, ...],
+        replaced: tuple[Resource, ...],
+        total_before: int,
+    ) -> None:
+        self.asked = asked
+        self.there = there
+        self.delta = delta
+        self.awaited = awaited
+        self.replaced = replaced
+        self._total_before = total_before
+        self._after: ref[Known] | None = None
+        self._content: Content | None = None
+
+    def after(self) -> "Known":
+        """What the client knows then. It is only kept by the clients: else who stays behind would keep all to come."""
+        found = self._after() if self._after else None
+        if found is None:
+            found = known(self.asked, self.there)
+            found.total = self._total()
+            self._after = ref(found)
+        return found
+
+    def content(self, version: str) -> Content:
+        """What is said, under a `version` that somebody has chosen or under its own."""
+        version = version or version_of_total(self._total())
+        if self._content is None or self._content.version != version:
+            delta = self.delta or Delta()
+            is_full = self.asked.form is Form.FULL
+            resources = tuple(self.asked.covered(self.there)) if is_full else delta.resources
+            self._content = Content(self.asked.type_url, version, resources, delta.removed)
+        return self._content
+
+    def _total(self) -> int:
+        told = self.delta.resources if self.delta else ()
+        return (self._total_before + total(told) - total(self.replaced)) % MODULUS
+
+
+class Known:
+    """The client has accepted what is `there` of what it asks for, and has heard that the rest of it is not there.
+
+    Of the names that are `owed` it waits for an answer, whatever it had. One `is_new` that has heard nothing yet, and
+    waits for an answer to all. Nothing that it has is bound to a time to live.
+    """
+
+    __slots__ = ("__weakref__", "_next", "asked", "is_new", "owed", "there", "total")
+
+    def __init__(self, asked: Asked, there: Named, owed: frozenset[str], is_new: bool) -> None:
+        self.asked = asked
+        self.there = there
+        self.owed = owed
+        self.is_new = is_new
+        self.total: int | None = None
+        self._next: tuple[Named, Step | None] | None = None
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the client is to be told even that there is nothing."""
+        return self.is_new and self.asked.wildcard
+
+    def step(self, there: Named) -> Step | None:
+        """What comes next when `there` is what there is, or None for what has to be looked at name by name."""
+        if self._next is None or self._next[0] is not there:
+            self._next = (there, self._step(there))
+        return self._next[1]
+
+    def taken(self, delta: Delta) -> Step | None:
+        """The step that `delta` came from."""
+        step = self._next[1] if self._next else None
+        return step if step and step.delta is delta else None
+
+    def good(self, name: str) -> Resource | None:
+        """What the client has accepted under a name that it asks for."""
+        return None if self.is_new else self.there.get(name)
+
+    def has(self) -> Iterator[Resource]:
+        return iter(()) if self.is_new else self.asked.covered(self.there)
+
+    def version(self) -> str:
+        if self.total is None:
+            self.total = total(self.has())
+        return version_of_total(self.total)
+
+    def owing(self, names: Iterable[str]) -> "Known":
+        """The same client, when `names` are to be sent again as far as it follows them."""
+        followed = {name for name in names if name in self.asked.names or (self.asked.wildcard and self.good(name))}
+        return known(self.asked, self.there, self.owed | followed, self.is_new)
+
+    def unaccepted(self, there: Named) -> Iterator[str]:
+        """What the client should have and has not accepted as it is; of endpoints, what it has none of."""
+        if self.is_new:
+            return (one.name for one in self.asked.covered(there))
+        return (one.name for one in self._differing(there) if self._is_unaccepted(one))
+
+    def _is_unaccepted(self, resource: Resource) -> bool:
+        good = self.there.get(resource.name)
+        return good is None or (self.asked.type_url != ENDPOINT and good.version != resource.version)
+
+    def _differing(self, there: Named) -> Iterator[Resource]:
+        names = there.differing(self.there)
+        return (there[name] for name in (names if self.asked.wildcard else names & self.asked.names) if name in there)
+
+    def _step(self, there: Named) -> Step | None:
+        asked = self.asked
+        if self.is_new:
+            due = self.owed | there.keys() if asked.wildcard else self.owed
+        else:
+            names = there.differing(self.there)
+            due = self.owed | (names if asked.wildcard else names & asked.names)
+        found = tuple(there[name] for name in sorted(due) if name in there)
+        gone = sorted(name for name in due if name not in there)
+        if not self._is_usual(found, gone):
+            return None
+        removed = () if asked.form is Form.CHANGED else tuple(gone)
+        delta = Delta(found, removed) if found or removed or self.is_unanswered else None
+        awaited = (*(one.name for one in found if self._is_news(one)), *removed)
+        if self.total is None:
+            self.total = total(self.has())
+        return Step(asked, there, delta, awaited, tuple(filter(None, map(self.good, due))), self.total)
+
+    def _is_usual(self, found: Iterable[Resource], gone: Iterable[str]) -> bool:
+        """Removals have stages of their own, or no words, and who does not hear of them keeps what it has."""
+        if any(one.ttl for one in found):
+            return False
+        return not any(name not in self.owed or (self.asked.form is Form.CHANGED and self.good(name)) for name in gone)
+
+    def _is_news(self, resource: Resource) -> bool:
+        """New endpoints of a cluster that has some are none; those that follow a changed cluster are."""
+        good = self.good(resource.name)
+        is_same = good is not None and good.version == resource.version
+        return good is None or is_same if self.asked.type_url == ENDPOINT else not is_same
+
+
+_known: Final[WeakValueDictionary[tuple[Asked, int, frozenset[str], bool], Known]] = WeakValueDictionary()
+
+
+def newcomer(type_url: str, form: Form, names: Iterable[str] = (), *, wildcard: bool = False) -> Known:
+    """A client that has heard nothing."""
+    named = frozenset(names)
+    return known(_asked.get((type_url, form, named, wildcard)), NOTHING, named, is_new=True)
+
+
+def settled(type_url: str, form: Form, names: frozenset[str], wildcard: bool, there: Named) -> Known:
+    """A client that has all that it asks for."""
+    return known(_asked.get((type_url, form, names, wildcard)), there)
+
+
+def known(asked: Asked, there: Named, owed: frozenset[str] = NO_NAMES, is_new: bool = False) -> Known:
+    # The value keeps what the key has the address of.
+    key = (asked, id(there), owed, is_new)
+    found = _known.get(key)
+    if found is None:
+        found = _known[key] = Known(asked, there, owed, is_new)
+    return found
+
+
+MODULUS: Final = 2**128
+
+
+def total(resources: Iterable[Resource]) -> int:
+    """A digest of names and versions that can be added to and taken from."""
+    return sum(map(_mark, resources)) % MODULUS
+
+
+def version_of_total(marks: int) -> str:
+    """Empty for nothing."""
+    return digest(marks.to_bytes(16, "big")) if marks else ""
+
+
+def _mark(resource: Resource) -> int:
+    name = resource.name.encode()
+    parts = b"%d %b %b" % (len(name), name, resource.version.encode())
+    return int.from_bytes(hashlib.sha256(parts).digest()[:16], "big")
