@@ -19,7 +19,7 @@ with grpc.secure_channel(sys.argv[1], TOLD) as channel:
     for line in sys.stdin:
         request = health_pb2.HealthCheckRequest(service=line.strip())
         try:
-            answer = stub.Check(request, timeout=SECONDS)
+            answer = stub.Check(request, timeout=SECONDS, metadata=[("x-user", "alice")])
             print(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), flush=True)
         except grpc.RpcError as error:
             print(error.code().name, error.details(), flush=True)
