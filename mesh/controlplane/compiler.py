@@ -61,6 +61,10 @@ class _Revision:
             self._parts[id(workload)] = (workload, self._seal_view.part(view))
         return self._parts[id(workload)][1]
 
+    def forget(self, workload: Workload) -> None:
+        """One of those who had it has gone. Who still has it finds its part in the seal."""
+        self._parts.pop(id(workload), None)
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -107,6 +111,7 @@ class Compiler:
         self._failed: dict[str, InstanceId | Target] = {}
         self._seal_view = ViewSeal()
         self._revision = _Revision(Topology(), Documents(), self._seal_view)
+        self._read = (self._revision.topology, self._revision.documents)
         self._endpoints = EndpointIndex()
         self._clusters: Mapping[str, Target] = {}
         self._published: dict[Locality, dict[str, Resource]] = {}
@@ -147,6 +152,9 @@ class Compiler:
     def _revise(self) -> bool:
         """Whether something was written that means anything else than before."""
         now, before = self._registry, self._revision
+        if now.topology is self._read[0] and now.documents is self._read[1]:
+            return False
+        self._read = (now.topology, now.documents)
         # Topology that is equal stays the same object, by which instances know that they need not be made again.
         topology = before.topology if now.topology == before.topology else now.topology
         if topology is before.topology and now.documents == before.documents:
@@ -161,7 +169,8 @@ class Compiler:
             self._cache.withdraw(instance.node_id)
             self._board.forget(instance.node_id)
             del self._expected[instance]
-            self._made.pop(instance, None)
+            if made := self._made.pop(instance, None):
+                self._revision.forget(made.lease.workload)
             self._succeed(instance)
 
     def _publish_endpoints(self, touched: Collection[InstanceId], failed: Collection[Target]) -> None:

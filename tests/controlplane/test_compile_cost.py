@@ -18,7 +18,7 @@ from mesh.controlplane.compiler import SETTLE
 from mesh.model.documents import Key
 from mesh.model.names import InstanceId
 from mesh.model.workload import NOWHERE, Locality
-from mesh.registry.leases import Report
+from mesh.registry.leases import NO_ADDRESSES, Report
 from mesh.registry.registry import Registry
 from mesh.snapshot import seal, views
 from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE
@@ -159,14 +159,17 @@ async def test_a_new_locality_makes_its_own_assignments_and_no_others(mesh: Mesh
     assert made["load_assignment"] == len(mesh.state(InstanceId("n0", "far", "far-0"))[ENDPOINT])
 
 
-async def test_an_endpoint_change_looks_at_no_other_instance(registry: Registry) -> None:
+async def test_an_endpoint_change_looks_at_no_other_service_or_instance(registry: Registry) -> None:
     mesh = Mesh(registry)
     counts = []
     await registry.apply(call(a_workload("s"), a_workload("t")))
     for size in (5, 10, 60):
+        await registry.apply(call(*(a_workload(f"t{n}") for n in range(size))))
         for n in range(size):
             await mesh.attach(InstanceId("shop", "t", f"t-{n}"), 30_000 + 4 * n)
         await mesh.attach(InstanceId("shop", "s", "s-0"))
+        mesh.compiler.compile()
+        await registry.scale("shop", "s", size)  # writes what means the same
         mesh.compiler.compile()
         await registry.report(InstanceId("shop", "s", "s-0"), SICK)
         with calls() as counted:
@@ -208,12 +211,29 @@ async def test_nothing_is_kept_of_what_has_gone(registry: Registry, clock: Any) 
     assert sizes[1:] == sizes[:-1]
 
 
+async def test_nothing_is_kept_of_clients_that_have_gone(registry: Registry, clock: Any) -> None:
+    mesh = Mesh(registry)
+    await registry.apply(call(a_workload("s")))
+    sizes = []
+    for n in range(4):
+        client = InstanceId.of_client("shop", f"job{n}", "1")
+        await registry.attach(client, "", NO_ADDRESSES)
+        mesh.compiler.compile()
+        sizes.append(kept(mesh))
+        registry.detach(client)
+        clock.advance(10)
+        await registry.expire()
+        mesh.compiler.compile()
+
+    assert sizes[1:] == sizes[:-1]
+
+
 def kept(mesh: Mesh) -> dict[str, int]:
     gc.collect()
     seal_view, index = mesh.compiler._seal_view, mesh.compiler._endpoints
     sizes = {name: len(one) for name, one in (vars(seal_view) | vars(index)).items()}
     own = {name: len(one) for name, one in vars(mesh.compiler).items() if isinstance(one, dict | set)}
-    return {**sizes, **own, "cache": len(mesh.cache._endpoints)}
+    return {**sizes, **own, "cache": len(mesh.cache._endpoints), "revision": len(mesh.compiler._revision._parts)}
 
 
 async def test_a_thousand_endpoint_changes_in_a_second_give_at_most_twenty_passes(mesh: Mesh) -> None:
