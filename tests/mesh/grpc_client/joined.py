@@ -117,12 +117,11 @@ async def joined(
 
 
 @asynccontextmanager
-async def calling(folder: Path) -> AsyncIterator[Caller]:
-    """A program that has nothing but the bootstrap in the folder."""
+async def calling(folder: Path, *program: str) -> AsyncIterator[Caller]:
+    """A program, ours unless another is named, that has nothing but the bootstrap in the folder."""
     paths = [str(ROOT / "services" / "gen"), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(CALLER),
+        *(program or (sys.executable, str(CALLER))),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "GRPC_XDS_BOOTSTRAP": str(folder / "bootstrap.json"), "PYTHONPATH": os.pathsep.join(paths)},
