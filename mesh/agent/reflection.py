@@ -22,7 +22,6 @@ SECONDS: Final = 5.0
 MOST_SERVICES: Final = 1000
 MOST_FILES: Final = 10_000
 LONGEST_DETAILS: Final = 200
-HALF_WAY: Final = "it ended server reflection half-way"
 
 METHODS: Final = (
     # v1 has the messages of v1alpha. https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
@@ -58,8 +57,6 @@ async def reflect(port: int) -> Reflected:
             return await _reflect(channel)
     except TimeoutError:
         raise ReflectionError(f"it did not answer all of server reflection within {SECONDS:g} s") from None
-    except asyncio.InvalidStateError:  # of a stream that has ended when the next question is written
-        raise ReflectionError(HALF_WAY) from None
     except grpc.aio.AioRpcError as error:
         raise ReflectionError(_words(error)) from error
 
@@ -76,21 +73,18 @@ async def _reflect(channel: grpc.aio.Channel) -> Reflected:
 
 
 async def _ask_all(channel: grpc.aio.Channel, method: str) -> Reflected:
-    stream = channel.stream_stream(
+    # A call for each question, and not one stream for all: when a server ends a stream at once, as one without
+    # reflection does, grpc.aio tells INTERNAL in place of UNIMPLEMENTED if it was still writing (measured: 1 in 6).
+    ask = channel.unary_stream(
         method, request_serializer=Question.SerializeToString, response_deserializer=Answer.FromString
     )
-    call = stream(wait_for_ready=True)
     inquiry = Inquiry()
-    try:
-        for question in inquiry.questions():
-            await call.write(question)
-            answer = await call.read()
-            if not isinstance(answer, Answer):
-                await call.code()  # the end: with an error `read` has raised
-                raise ReflectionError(HALF_WAY)
-            inquiry.take(answer)
-    finally:
+    for question in inquiry.questions():
+        call = ask(question, wait_for_ready=True)
+        answer = await call.read()
         call.cancel()
+        if isinstance(answer, Answer):
+            inquiry.take(answer)
     return inquiry.result()
 
 

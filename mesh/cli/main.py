@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from mesh.cli import bootstrap, debug, documents, down, logs, proxies, render, up, version, workloads
+from mesh.cli import bootstrap, check, debug, documents, down, logs, proxies, render, schema, up, version, workloads
 from mesh.errors import MeshError
 
 INTERRUPTED: Final = 130
@@ -40,6 +40,7 @@ for command in (
     documents.describe,
     documents.delete,
     proxies.proxy_status,
+    check.check,
     render.render,
     workloads.scale,
     workloads.restart,
@@ -49,6 +50,7 @@ for command in (
     app.command()(command)
 app.add_typer(bootstrap.bootstrap)
 app.add_typer(debug.debug)
+app.add_typer(schema.schema)
 
 
 def main() -> None:

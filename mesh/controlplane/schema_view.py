@@ -13,6 +13,9 @@ from mesh.model.workload import Protocol, Workload
 from mesh.registry.known import Known, Origin, Source, pushes
 from mesh.registry.state import State
 
+PLUMBING: Final = "grpc."
+"""How the names of gRPC's own services begin, which nobody pushes: health, reflection, channelz."""
+
 IDEMPOTENCY: Final = {
     Idempotency.UNKNOWN: schema_pb2.IDEMPOTENCY_UNKNOWN,
     Idempotency.IDEMPOTENT: schema_pb2.IDEMPOTENCY_IDEMPOTENT,
@@ -85,7 +88,19 @@ def _said(options: CallOptions) -> Iterator[tuple[str, str]]:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value.total_seconds():g}s" if isinstance(value, timedelta) else str(value)
+    return _duration(value) if isinstance(value, timedelta) else str(value)
+
+
+def _duration(value: timedelta) -> str:
+    """As documents write it: `1h`, `1m30s`, `250ms`; what is shorter than a millisecond in seconds."""
+    rest, micros = divmod(value, timedelta(milliseconds=1))
+    if micros:
+        return f"{value.total_seconds():g}s"
+    parts = []
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        parts.append(f"{count}{unit}" if count else "")
+    return "".join(parts)
 
 
 def _pushed(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema]:
@@ -98,12 +113,29 @@ def _pushed(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema
 def _told(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema]:
     for workload in _workloads(service, state):
         known = state.known.get(Origin(workload.namespace, workload.name))
-        key = (service.namespace, service.name, workload.version)
-        overridden = any(pushes(key, state.known))
+        pushed = next(pushes((service.namespace, service.name, workload.version), state.known), None)
         if known:
-            yield _version(known, version=workload.version, workload=workload.name, overridden=overridden)
+            told = _version(known, version=workload.version, workload=workload.name, overridden=pushed is not None)
+            told.differences.extend(_differences(pushed, known))
+            yield told
         else:
-            yield schema_pb2.VersionSchema(version=workload.version, workload=workload.name, overridden=overridden)
+            yield schema_pb2.VersionSchema(
+                version=workload.version, workload=workload.name, overridden=pushed is not None
+            )
+
+
+def _differences(pushed: Known | None, told: Known) -> Iterator[str]:
+    """What is wrong with a push in the light of what the service tells itself."""
+    if pushed and pushed.schema and told.schema:
+        here = {method.path[1:] for method in pushed.schema.methods}
+        there = {method.path[1:] for method in told.schema.methods if not method.service.startswith(PLUMBING)}
+        for words, methods in (
+            ("is there, and was not pushed", there - here),
+            ("was pushed, and is not there", here - there),
+        ):
+            if methods:
+                more = f" and {len(methods) - 1} more" if len(methods) > 1 else ""
+                yield f"{min(methods)}{more} {words}"
 
 
 def _workloads(service: Service, state: State) -> list[Workload]:

@@ -56,7 +56,7 @@ def forgotten(state: State, origin: Origin) -> State:
     """The state without what was pushed. Raises NotFoundError when nothing was."""
     if origin not in state.known:
         there = sorted(f"{one.namespace}/{one.service}" for one in state.known if one.service)
-        remedy = f"Pushed is something for {', '.join(there) or 'none'}"
+        remedy = f"Something was pushed for {', '.join(there)}" if there else "Nothing was pushed for any service"
         raise NotFoundError(f"{origin.namespace}/{origin.service}", "nothing was pushed for it", remedy)
     return replace(state, known={one: known for one, known in state.known.items() if one != origin})
 

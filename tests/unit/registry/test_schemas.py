@@ -188,7 +188,9 @@ def test_a_push_without_a_method_is_refused(state: State) -> None:
 
 
 def test_what_was_not_pushed_cannot_be_forgotten(state: State) -> None:
-    with pytest.raises(NotFoundError, match=r"^shop/orders: nothing was pushed for it\. Pushed is something for none$"):
+    with pytest.raises(
+        NotFoundError, match=r"^shop/orders: nothing was pushed for it\. Nothing was pushed for any service$"
+    ):
         forgotten(state, ORDERS)
 
 
