@@ -32,6 +32,9 @@ NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name
 
 def apply(
     files: FilesOption,
+    allow_unresolved: Annotated[
+        bool, typer.Option("--allow-unresolved", help="Accept names of services, ports and methods that are not there.")
+    ] = False,
     state: StateOption = None,
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
@@ -42,7 +45,7 @@ def apply(
     from mesh.cli.output import report, write
     from mesh.cli.sources import source_files
 
-    request = documents_pb2.ApplyDocumentsRequest(files=source_files(files))
+    request = documents_pb2.ApplyDocumentsRequest(files=source_files(files), allow_unresolved=allow_unresolved)
     with connected(state, server) as channel:
         response = documents_pb2_grpc.DocumentServiceStub(channel).ApplyDocuments(request, timeout=SECONDS)
     report(problem for problem in response.problems if not problem.warning)
@@ -234,12 +237,26 @@ def _whole(document: documents_pb2.Document) -> dict[str, Any]:
         "from": _set(document),
         "where": document.where,
         "shadowsFile": document.shadows_file,
-        "conditions": [
-            {"type": c.type, "status": str(c.status), "reason": c.reason, "message": c.message}
-            for c in document.conditions
-        ],
+        "conditions": list(map(_condition, document.conditions)),
+        **({"parents": list(map(_parent, document.parents))} if document.parents else {}),
     }
     return {**json.loads(document.json), "status": status}
+
+
+def _condition(condition: documents_pb2.Condition) -> dict[str, str]:
+    status = str(condition.status)
+    return {"type": condition.type, "status": status, "reason": condition.reason, "message": condition.message}
+
+
+def _parent(parent: documents_pb2.ParentStatus) -> dict[str, Any]:
+    """As Gateway API writes it."""
+    part = {"port": parent.port, "sectionName": parent.section_name}
+    ref = {"group": "", "kind": "Service", "namespace": parent.namespace, "name": parent.service}
+    return {
+        "parentRef": {**ref, **{key: value for key, value in part.items() if value}},
+        "controllerName": "proa.mesh/controller",
+        "conditions": list(map(_condition, parent.conditions)),
+    }
 
 
 def _description(document: documents_pb2.Document) -> str:

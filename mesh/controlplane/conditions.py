@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from mesh.errors import ConfigError
 from mesh.model.documents import Documents, Key, Mesh, Resource, key_of
+from mesh.model.route import GRPCRoute, HTTPRoute, ParentRef, ReferenceGrant
 from mesh.model.topology import Topology
 from mesh.model.workload import Workload
-from mesh.policy.check import unresolved
+from mesh.policy.references import backend_errors, parent_error, unknown_methods, unresolved
 
 NAMED = 3
 """Proxies, in the message of a condition."""
@@ -48,17 +49,67 @@ class Standing:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ParentStatus:
+    """What is said of a route for one of its parents."""
+
+    parent: ParentRef
+    conditions: tuple[Condition, ...]
+
+
 def conditions_of(
-    resource: Resource, topology: Topology, conflicts: Iterable[ConfigError], standings: Iterable[Standing]
+    resource: Resource,
+    topology: Topology,
+    grants: Iterable[ReferenceGrant],
+    conflicts: Iterable[ConfigError],
+    standings: Iterable[Standing],
 ) -> Iterator[Condition]:
-    """Conditions of one document; `conflicts` are those of all documents in force (`mesh.policy.check`)."""
+    """Conditions of one document; `grants` and `conflicts` are those of all documents in force (`mesh.policy`)."""
     given_way = [error for error in conflicts if error.where == resource.where]
-    yield Condition("Accepted", not given_way, "Conflicted" if given_way else "Accepted", _sentences(given_way))
+    yield _accepted(given_way)
     if not isinstance(resource, Mesh):
-        missing = unresolved(Documents.of([resource]), topology)
-        not_found = "BackendNotFound" if isinstance(resource, Workload) else "TargetNotFound"
-        yield Condition("ResolvedRefs", not missing, not_found if missing else "ResolvedRefs", _sentences(missing))
+        yield _refs(list(_missing(resource, topology, grants)))
     yield programmed(resource, standings)
+
+
+def parents_of(
+    resource: Resource, topology: Topology, grants: Iterable[ReferenceGrant], conflicts: Iterable[ConfigError]
+) -> Iterator[ParentStatus]:
+    """What Gateway API has under `status.parents`, for routes. A parent that is there may still lack backends."""
+    if not isinstance(resource, GRPCRoute | HTTPRoute):
+        return
+    given_way = [error for error in conflicts if error.where == resource.where]
+    refs = _refs([(str(reason), error) for reason, error in backend_errors(resource, topology, grants)])
+    for parent in resource.parents:
+        if error := parent_error(resource, parent, topology):
+            accepted = Condition("Accepted", False, "NoMatchingParent", _sentences([error]))
+        else:
+            accepted = _accepted(given_way)
+        yield ParentStatus(parent, (accepted, refs))
+
+
+def _missing(
+    resource: Resource, topology: Topology, grants: Iterable[ReferenceGrant]
+) -> Iterator[tuple[str, ConfigError]]:
+    """What the document names and is not there, each with a reason."""
+    alone = Documents.of([resource])
+    if isinstance(resource, GRPCRoute | HTTPRoute):
+        parents = (parent_error(resource, parent, topology) for parent in resource.parents)
+        yield from (("NoMatchingParent", error) for error in parents if error)
+        yield from ((str(reason), error) for reason, error in backend_errors(resource, topology, grants))
+    else:
+        not_found = "BackendNotFound" if isinstance(resource, Workload) else "TargetNotFound"
+        yield from ((not_found, error) for error in unresolved(alone, topology))
+    yield from (("MethodNotFound", error) for error in unknown_methods(alone, topology))
+
+
+def _accepted(given_way: Collection[ConfigError]) -> Condition:
+    return Condition("Accepted", not given_way, "Conflicted" if given_way else "Accepted", _sentences(given_way))
+
+
+def _refs(missing: Collection[tuple[str, ConfigError]]) -> Condition:
+    reason = next((reason for reason, _ in missing), "ResolvedRefs")
+    return Condition("ResolvedRefs", not missing, reason, _sentences(error for _, error in missing))
 
 
 def programmed(resource: Resource, standings: Iterable[Standing]) -> Condition:

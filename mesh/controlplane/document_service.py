@@ -7,7 +7,7 @@ from typing import Any, Final
 from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
 from mesh.config import Parsed, kind_named, parse
 from mesh.controlplane import wire
-from mesh.controlplane.conditions import Condition, Standing, conditions_of
+from mesh.controlplane.conditions import Condition, ParentStatus, Standing, conditions_of, parents_of
 from mesh.controlplane.standing import Standings
 from mesh.model.documents import Key
 from mesh.policy.check import conflicts
@@ -33,7 +33,7 @@ class DocumentService(documents_pb2_grpc.DocumentServiceServicer):
     async def ApplyDocuments(
         self, request: documents_pb2.ApplyDocumentsRequest, context: Any
     ) -> documents_pb2.ApplyDocumentsResponse:
-        outcome = await self._registry.apply(_parsed(request.files))
+        outcome = await self._registry.apply(_parsed(request.files), allow_unresolved=request.allow_unresolved)
         _log("documents_applied", outcome)
         return documents_pb2.ApplyDocumentsResponse(
             applied=not outcome.problems,
@@ -101,15 +101,23 @@ def _problems(outcome: Outcome) -> list[documents_pb2.Problem]:
 
 
 def _listed(registry: Registry, asked: Key, standings: Sequence[Standing]) -> list[documents_pb2.Document]:
-    given_way = conflicts(registry.documents)
+    given_way = conflicts(registry.documents, registry.topology)
+    grants = registry.documents.grants
     return [
-        _document(registry, kept, conditions_of(kept.resource, registry.topology, given_way, standings))
+        _document(
+            registry,
+            kept,
+            conditions_of(kept.resource, registry.topology, grants, given_way, standings),
+            parents_of(kept.resource, registry.topology, grants, given_way),
+        )
         for key, kept in registry.state.in_force().items()
         if asked.kind in ("", key.kind) and asked.namespace in ("", key.namespace) and asked.name in ("", key.name)
     ]
 
 
-def _document(registry: Registry, kept: Kept, conditions: Iterable[Condition]) -> documents_pb2.Document:
+def _document(
+    registry: Registry, kept: Kept, conditions: Iterable[Condition], parents: Iterable[ParentStatus]
+) -> documents_pb2.Document:
     written, applied = kept.written, kept.written.key in registry.state.applied
     return documents_pb2.Document(
         key=wire.key_message(written.key),
@@ -118,8 +126,19 @@ def _document(registry: Registry, kept: Kept, conditions: Iterable[Condition]) -
         where=written.where,
         set=documents_pb2.DOCUMENT_SET_APPLIED if applied else documents_pb2.DOCUMENT_SET_FILE,
         shadows_file=applied and written.key in registry.state.file,
-        conditions=[
-            documents_pb2.Condition(type=one.type, status=one.status, reason=one.reason, message=one.message)
-            for one in conditions
+        conditions=map(_condition, conditions),
+        parents=[
+            documents_pb2.ParentStatus(
+                namespace=one.parent.namespace,
+                service=one.parent.service,
+                port=one.parent.port or 0,
+                section_name=one.parent.section,
+                conditions=map(_condition, one.conditions),
+            )
+            for one in parents
         ],
     )
+
+
+def _condition(one: Condition) -> documents_pb2.Condition:
+    return documents_pb2.Condition(type=one.type, status=one.status, reason=one.reason, message=one.message)

@@ -12,13 +12,17 @@ from mesh.model.names import (
     upstream_listener_name,
     upstream_routes_name,
 )
+from mesh.model.route import ParentRef
 from mesh.model.shape import shape_of
 from mesh.model.topology import Topology
 from mesh.model.traffic import BackendTrafficPolicy
 from mesh.model.workload import Workload
 from mesh.policy.retry import policies_for
-from mesh.policy.view import view_for
+from mesh.policy.routing import AnyRoute, bound_routes
+from mesh.policy.view import VirtualHost, view_for
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+
+Written = Workload | BackendTrafficPolicy | AnyRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +50,37 @@ def provenance(workload: Workload, topology: Topology, documents: Documents) -> 
         found |= dict.fromkeys(((LISTENER, name), (ROUTE, name), (CLUSTER, app_cluster(port.number))), own)
     for upstream in workload.upstreams:
         found[LISTENER, upstream_listener_name(upstream.key)] = own
-    policies: list[BackendTrafficPolicy] = []
-    callees: list[Workload] = []
     for destination in view.destinations:
         target = destination.target
-        decide, answer = _policies(target, topology, documents), _workloads(target, documents)
-        found |= dict.fromkeys(((CLUSTER, target.cluster), (ENDPOINT, target.cluster)), _origins(answer))
-        found[ROUTE, upstream_routes_name(target)] = _origins([*decide, *answer])
-        policies += decide
-        callees += answer
-    found[ROUTE, OUTBOUND] = _origins([*policies, *callees, workload])
+        answer = _origins(_workloads(target, documents))
+        decide = _origins(_policies(target, topology, documents)) if destination.affinity else ()
+        found |= {(CLUSTER, target.cluster): (*decide, *answer), (ENDPOINT, target.cluster): answer}
+    everything: list[Written] = []
+    for host in view.virtual_hosts:
+        said = [
+            *_routes(host, workload.namespace, topology, documents),
+            *_policies(host.target, topology, documents),
+            *(one for route in host.routes for target in route.targets for one in _workloads(target, documents)),
+            *_workloads(host.target, documents),
+        ]
+        found[ROUTE, upstream_routes_name(host.target)] = _origins(said)
+        everything += said
+    everything.sort(key=lambda one: isinstance(one, Workload))
+    found[ROUTE, OUTBOUND] = _origins([*everything, workload])
     return found
 
 
+def _routes(host: VirtualHost, caller: str, topology: Topology, documents: Documents) -> tuple[AnyRoute, ...]:
+    target, port = host.target, topology.port(host.target)
+    if port is None:
+        return ()
+    parent = ParentRef(target.namespace, target.service, port.number, port.name)
+    return bound_routes(parent, port.protocol, caller, documents.routes)
+
+
 def _policies(target: Target, topology: Topology, documents: Documents) -> list[BackendTrafficPolicy]:
-    """Nothing but routes depends on them."""
-    service = topology.service(target.namespace, target.service)
-    port = service.port(target.port) if service else None
+    """Routes depend on them, and clusters on how they keep calls together."""
+    port = topology.port(target)
     return policies_for(target.service, target.namespace, port, documents.traffic_policies) if port else []
 
 
@@ -76,6 +94,6 @@ def _workloads(target: Target, documents: Documents) -> list[Workload]:
     ]
 
 
-def _origins(resources: Iterable[Workload | BackendTrafficPolicy]) -> tuple[Origin, ...]:
+def _origins(resources: Iterable[Written]) -> tuple[Origin, ...]:
     """Each once, in the order in which it is named first."""
     return tuple(dict.fromkeys(Origin(key_of(resource), resource.where) for resource in resources))

@@ -25,7 +25,7 @@ from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import shape_of
 from mesh.model.topology import Address, Topology, topology_of
 from mesh.model.workload import Workload
-from mesh.policy.check import unresolved
+from mesh.policy.references import unresolved
 from mesh.policy.view import view_for
 from mesh.registry.documents import together
 from mesh.registry.leases import Lease, Report, endpoints_of, instance_of

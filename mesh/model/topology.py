@@ -67,6 +67,11 @@ class Service:
         """The port with this number, or for None the first one."""
         return next((port for port in self.ports if number in (None, port.number)), None)
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Sorted."""
+        return tuple(sorted({version for version, _ in self.identities}))
+
     def identities_of(self, version: str = "") -> tuple[Identity, ...]:
         """Who may answer: for one version, or for all with an empty `version`."""
         return tuple(sorted({who for v, who in self.identities if version in ("", v)}))
@@ -99,14 +104,27 @@ class Topology:
 
         Where a service has the name, it is meant; of two that a name can be split into, the one with the longer name.
         """
-        if self.service(namespace, name):
-            return self.target(namespace, name, port)
+        service, version = self.versioned(namespace, name)
+        if service is None or service.port(port) is None:
+            return None
+        return Target(namespace, service.name, port, version)
+
+    def versioned(self, namespace: str, name: str) -> tuple[Service | None, str]:
+        """The service and version that a name means, as `backend` has it; the version of a whole service is empty."""
+        if service := self.service(namespace, name):
+            return service, ""
         cuts = (at for at in range(len(name) - 1, 0, -1) if name[at] == "-")
-        for service, version in ((name[:at], name[at + 1 :]) for at in cuts):
-            found = self.service(namespace, service)
-            if found and version in {known for known, _ in found.identities}:
-                return Target(namespace, service, port, version) if found.port(port) else None
-        return None
+        for name_of, version in ((name[:at], name[at + 1 :]) for at in cuts):
+            service = self.service(namespace, name_of)
+            if service and version in service.versions:
+                return service, version
+        return None, ""
+
+    def backends(self, namespace: str) -> tuple[str, ...]:
+        """Every name that `backend` knows, sorted."""
+        there = [service for service in self.services.values() if service.namespace == namespace]
+        versions = {f"{service.name}-{version}" for service in there for version in service.versions}
+        return tuple(sorted({service.name for service in there} | versions))
 
     def port(self, target: Target) -> ServicePort | None:
         """None when the target is not there."""

@@ -122,9 +122,9 @@ def bound_routes(
     fit = [route for route in routes if any(selects(parent, port) for parent in route.parents)]
     for namespace in (caller_namespace, port.namespace):
         for kind, protocols in SPEAKS.items():
-            found = tuple(one for one in fit if one.namespace == namespace and isinstance(one, kind))
-            if found and protocol in protocols:
-                return found
+            bound = tuple(one for one in fit if one.namespace == namespace and isinstance(one, kind))
+            if bound and protocol in protocols:
+                return bound
     return ()
 
 
@@ -136,9 +136,9 @@ def selects(parent: ParentRef, port: ParentRef) -> bool:
     )
 
 
-def in_order(found: Iterable[tuple[AnyRoute, "Route"]]) -> tuple[Route, ...]:
+def in_order(routes: Iterable[tuple[AnyRoute, "Route"]]) -> tuple[Route, ...]:
     """By precedence; those of one document and equal rank as they are written."""
-    return tuple(route for _, route in sorted(found, key=lambda one: (rank(one[1].match), one[0].seniority)))
+    return tuple(route for _, route in sorted(routes, key=lambda one: (rank(one[1].match), one[0].seniority)))
 
 
 def rank(match: Match) -> tuple[int, ...]:
@@ -164,9 +164,17 @@ def resolved(
     service: ServiceRef, route: AnyRoute, topology: Topology, grants: Iterable[ReferenceGrant]
 ) -> Target | Reason:
     """What a reference of the route to a Service means, or why it means nobody."""
-    kind = type(route).__name__
-    if service.namespace != route.namespace and not any(g.allows(kind, route.namespace, service) for g in grants):
-        return Reason.NOT_PERMITTED
+    return found(service, route, topology) if permitted(service, route, grants) else Reason.NOT_PERMITTED
+
+
+def permitted(service: ServiceRef, route: AnyRoute, grants: Iterable[ReferenceGrant]) -> bool:
+    """Whether the route may send calls there: in its own namespace, or where a grant lets it."""
+    kind, namespace = type(route).__name__, route.namespace
+    return service.namespace == namespace or any(grant.allows(kind, namespace, service) for grant in grants)
+
+
+def found(service: ServiceRef, route: AnyRoute, topology: Topology) -> Target | Reason:
+    """What is there of that name and can take the calls of the route."""
     target = topology.backend(service.namespace, service.name, service.port)
     port = topology.port(target) if target else None
     if target is None or port is None:
@@ -178,8 +186,8 @@ def resolved(
 
 def _of(route: AnyRoute, topology: Topology, grants: Iterable[ReferenceGrant]) -> Iterator[Route]:
     def target(service: ServiceRef) -> Target | None:
-        found = resolved(service, route, topology, grants)
-        return found if isinstance(found, Target) else None
+        meant = resolved(service, route, topology, grants)
+        return meant if isinstance(meant, Target) else None
 
     origin = f"{type(route).__name__} {route.namespace}/{route.name}"
     for rule in route.rules:

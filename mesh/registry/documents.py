@@ -12,7 +12,8 @@ from mesh.errors import ConfigError, NotFoundError
 from mesh.model.documents import Documents, Key, Mesh
 from mesh.model.topology import Topology
 from mesh.model.workload import Workload
-from mesh.policy.check import conflicts, unresolved
+from mesh.policy.check import conflicts, remarks, unsafe
+from mesh.policy.references import unknown_methods, unresolved
 from mesh.registry.schemas import of_workloads_in_force
 from mesh.registry.state import Kept, Operation, State
 
@@ -59,37 +60,45 @@ def together(files: Iterable[Parsed]) -> Parsed:
     )
 
 
-def apply(state: State, call: Parsed, now: datetime) -> Outcome:
-    """The documents of a call added to the applied set; with any problem nothing of them, and all problems."""
+def apply(state: State, call: Parsed, now: datetime, *, allow_unresolved: bool = False) -> Outcome:
+    """The documents of a call added to the applied set; with any problem nothing of them, and all problems.
+
+    With `allow_unresolved` it is no problem, but a warning, that something is not there which they name.
+    """
     call = _same_trust_domain(state, call)
     after = _next(state, replace(state, applied={**state.applied, **_kept(state.applied, call.documents, now)}))
-    dangling = unresolved(_meant(call.documents), after.topology())
-    if problems := (*call.problems, *dangling):
+    meant, topology = _meant(call.documents), after.topology()
+    missing = (*unresolved(meant, topology), *unknown_methods(meant, topology))
+    refused = () if allow_unresolved else missing
+    if problems := (*call.problems, *refused, *unsafe(meant, topology)):
         return Outcome(state, problems=problems, left_out=len(call.documents) + call.left_out)
     keys = [written.key for written in call.documents]
     return Outcome(
         after,
         changes=tuple(_changes(keys, state.applied, after.applied, shadowing=state.file)),
-        warnings=_conflicts(call, after),
+        warnings=(*missing, *_remarks(call, after)),
     )
 
 
 def replace_file_set(state: State, call: Parsed, now: datetime) -> Outcome:
     """The documents of a call in place of the whole file set. A bad one is left out, the others count.
 
-    A workload with an upstream that is not there is no bad one: it runs without it, with a warning. Whatever was
-    scaled has the replicas of its document again.
+    A workload with an upstream that is not there is no bad one: it runs without it, with a warning. Nor is what names a
+    method that is not there: the services that start now may have it. Whatever was scaled has the replicas of its
+    document again.
     """
-    call = _policies_with_targets(state, _same_trust_domain(state, call), now)
+    call = _with_targets(state, _same_trust_domain(state, call), now)
     file = _kept(state.file, call.documents, now)
     operations = {key: replace(operation, replicas=None) for key, operation in state.operations.items()}
     after = _next(state, replace(state, file=file, operations=operations))
     keys = sorted({**state.file, **file})
+    meant, topology = _meant(call.documents), after.topology()
+    doubtful = (*unresolved(meant, topology), *unknown_methods(meant, topology), *unsafe(meant, topology))
     return Outcome(
         after,
         changes=tuple(_changes(keys, state.file, file, shadowing=state.applied)),
         problems=call.problems,
-        warnings=(*unresolved(_meant(call.documents), after.topology()), *_conflicts(call, after)),
+        warnings=(*doubtful, *_remarks(call, after)),
         left_out=call.left_out,
     )
 
@@ -157,10 +166,12 @@ def _action(before: Kept | None, after: Kept | None) -> Action:
     return Action.CONFIGURED if _differ(before, after) else Action.UNCHANGED
 
 
-def _conflicts(call: Parsed, after: State) -> tuple[ConfigError, ...]:
-    """Where documents of the call give way to others that are in force."""
+def _remarks(call: Parsed, after: State) -> tuple[ConfigError, ...]:
+    """Where documents of the call give way to others that are in force, or do not do what they seem to."""
     places = {written.where for written in call.documents}
-    return tuple(error for error in conflicts(after.documents()) if error.where in places)
+    documents, topology = after.documents(), after.topology()
+    given_way = (error for error in conflicts(documents, topology) if error.where in places)
+    return (*given_way, *remarks(_meant(call.documents), topology, documents.grants))
 
 
 def _meant(documents: Iterable[Written]) -> Documents:
@@ -183,11 +194,11 @@ def _trust_domain_problem(state: State, written: Written) -> ConfigError | None:
     )
 
 
-def _policies_with_targets(state: State, call: Parsed, now: datetime) -> Parsed:
-    """Without the policies that name a service which is not there."""
+def _with_targets(state: State, call: Parsed, now: datetime) -> Parsed:
+    """Without the policies and routes that name a service which is not there."""
     topology = replace(state, file=_kept(state.file, call.documents, now)).topology()
-    policies = (written for written in call.documents if not isinstance(written.resource, Workload))
-    return _without(call, {w.key: found for w in policies if (found := _dangling(w, topology))})
+    others = (written for written in call.documents if not isinstance(written.resource, Workload))
+    return _without(call, {w.key: found for w in others if (found := _dangling(w, topology))})
 
 
 def _dangling(written: Written, topology: Topology) -> tuple[ConfigError, ...]:

@@ -125,8 +125,10 @@ class Registry:
             return None
         return lease.identity.uri if lease else None
 
-    async def apply(self, call: Parsed) -> Outcome:
-        return await self._change(lambda state: documents.apply(state, call, self._now()))
+    async def apply(self, call: Parsed, *, allow_unresolved: bool = False) -> Outcome:
+        return await self._change(
+            lambda state: documents.apply(state, call, self._now(), allow_unresolved=allow_unresolved)
+        )
 
     async def replace_file_set(self, call: Parsed) -> Outcome:
         return await self._change(lambda state: documents.replace_file_set(state, call, self._now()))

@@ -2,10 +2,12 @@
 
 import pytest
 
-from mesh.controlplane.conditions import Condition, Obstacle, Standing, conditions_of, programmed
+from mesh.controlplane.conditions import Condition, Obstacle, Standing, conditions_of, parents_of, programmed
 from mesh.model.documents import Key, Mesh
+from mesh.model.schema import Method, Schema
 from mesh.model.topology import topology_of
-from tests.builders import a_policy, a_workload, documents
+from mesh.policy.check import conflicts
+from tests.builders import a_grpc_route, a_policy, a_workload, an_http_route, documents
 
 SHOP = documents(
     a_workload("stock"),
@@ -82,6 +84,51 @@ def test_the_mesh_concerns_every_proxy() -> None:
     ],
 )
 def test_each_kind_has_its_conditions(resource: object, types: list[str]) -> None:
-    found = conditions_of(resource, topology_of(SHOP), (), ())  # type: ignore[arg-type]
+    found = conditions_of(resource, topology_of(SHOP), (), (), ())  # type: ignore[arg-type]
 
     assert [condition.type for condition in found] == types
+
+
+ROUTED = documents(
+    a_workload("stock", "ports: [{port: 80, appProtocol: http2}]"),
+    a_grpc_route("good", "{backendRefs: [{name: stock, port: 80}]}", "stock"),
+    a_grpc_route("lost", "{backendRefs: [{name: gone, port: 80}]}", "nowhere"),
+    an_http_route("given-way", "{backendRefs: [{name: stock, namespace: office, port: 80}]}", "stock"),
+    a_workload("stock", "ports: [{port: 80, appProtocol: http}]", namespace="office"),
+)
+
+
+def of_route(name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Reasons by type, of the document and of its only parent."""
+    [route] = [route for route in ROUTED.routes if route.name == name]
+    topology = topology_of(ROUTED)
+    given_way = conflicts(ROUTED, topology)
+    [parent] = parents_of(route, topology, (), given_way)
+    assert parent.parent == route.parents[0]
+    whole = conditions_of(route, topology, (), given_way, ())
+    found = [{one.type: "" if one.status else one.reason for one in of} for of in (whole, parent.conditions)]
+    return found[0], found[1]
+
+
+def test_a_route_says_for_each_parent_what_is_wrong() -> None:
+    assert of_route("good")[1] == {"Accepted": "", "ResolvedRefs": ""}
+    assert of_route("lost")[1] == {"Accepted": "NoMatchingParent", "ResolvedRefs": "BackendNotFound"}
+    assert of_route("given-way")[1] == {"Accepted": "Conflicted", "ResolvedRefs": "RefNotPermitted"}
+
+
+def test_a_route_says_as_a_whole_what_is_wrong() -> None:
+    assert of_route("good")[0] == {"Accepted": "", "ResolvedRefs": "", "Programmed": ""}
+    assert of_route("lost")[0]["ResolvedRefs"] == "NoMatchingParent"
+    assert of_route("given-way")[0]["Accepted"] == "Conflicted"
+    assert list(parents_of(STOCK, topology_of(SHOP), (), ())) == []
+
+
+def test_a_method_that_goes_from_the_schema_is_told() -> None:
+    policy = documents(
+        a_policy("p", "{targetRefs: [{kind: Service, name: stock}], methods: [{method: {service: a.B, method: C}}]}")
+    ).traffic_policies[0]
+    known = topology_of(SHOP, {("shop", "stock", "v1"): Schema.of([Method("a.B", "D")])})
+
+    [_, refs, _] = conditions_of(policy, known, (), (), ())
+
+    assert (refs.status, refs.reason) == (False, "MethodNotFound")

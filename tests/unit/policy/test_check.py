@@ -3,7 +3,8 @@
 import pytest
 
 from mesh.model.topology import topology_of
-from mesh.policy.check import conflicts, unresolved
+from mesh.policy.check import conflicts
+from mesh.policy.references import unresolved
 from tests.builders import a_policy, a_workload, documents
 
 
@@ -69,7 +70,7 @@ def test_references_that_lead_somewhere_are_no_problem() -> None:
     )
 
     assert unresolved(mesh, topology_of(mesh)) == ()
-    assert conflicts(mesh) == ()
+    assert conflicts(mesh, topology_of(mesh)) == ()
 
 
 def test_of_two_policies_that_set_one_field_the_later_is_told() -> None:
@@ -80,7 +81,7 @@ def test_of_two_policies_that_set_one_field_the_later_is_told() -> None:
         a_policy("m", "{targetRefs: [{kind: Service, name: b}]}"),
     )
 
-    [error] = conflicts(mesh)
+    [error] = conflicts(mesh, topology_of(mesh))
     assert str(error) == (
         "mesh.yaml:1: retry.num_retries of service b is already set by a (mesh.yaml:6). "
         "Remove it from one of them; until then the older one counts"
@@ -92,7 +93,7 @@ def test_workloads_that_give_a_port_two_protocols_are_told() -> None:
         a_workload("a", "service: s, port: 1"), a_workload("b", "service: s, ports: [{port: 1, appProtocol: tcp}]")
     )
 
-    [error] = conflicts(mesh)
+    [error] = conflicts(mesh, topology_of(mesh))
     assert str(error) == (
         "mesh.yaml:6: port 1 of service s is tcp here and grpc at mesh.yaml:1. "
         "Give both the same appProtocol; until then the other one counts"

@@ -10,7 +10,7 @@ from mesh.model.documents import Key
 from mesh.registry import documents
 from mesh.registry.documents import Action, Outcome, together
 from mesh.registry.state import Operation, State
-from tests.unit.registry.builders import LATER, applied, call, filed, mesh, policy, workload
+from tests.unit.registry.builders import LATER, NOON, applied, call, filed, mesh, policy, workload
 
 ORDERS = Key("Workload", "shop", "orders")
 RETRY = Key("BackendTrafficPolicy", "shop", "retry")
@@ -224,3 +224,40 @@ def test_the_order_of_files_and_documents_does_not_matter():
         documents.Change(Key("Workload", "shop", "a"), Action.UNCHANGED),
         documents.Change(Key("Workload", "shop", "b"), Action.UNCHANGED),
     )
+
+
+ROUTE = (
+    "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: canary, namespace: shop}\n"
+    'spec: {parentRefs: [{group: "", kind: Service, name: orders}], rules: [{backendRefs: [%s]}]}\n'
+)
+TO_ORDERS, TO_GONE = "{name: orders, port: 50051}", "{name: ordres, port: 50051}"
+
+
+def test_a_route_that_names_what_is_not_there_is_refused_unless_that_is_allowed():
+    state = applied(State(), workload()).state
+
+    refused = applied(state, ROUTE % TO_GONE)
+    allowed = documents.apply(state, call(ROUTE % TO_GONE), NOON, allow_unresolved=True)
+
+    assert [error.remedy for error in refused.problems] == ["Did you mean orders?"]
+    assert (allowed.problems, [error.remedy for error in allowed.warnings]) == ((), ["Did you mean orders?"])
+    assert [route.name for route in allowed.state.documents().routes] == ["canary"]
+
+
+def test_a_route_is_as_old_as_its_name():
+    first = applied(State(), workload(), ROUTE % TO_ORDERS, now=NOON).state
+    changed = applied(first, ROUTE % f"{TO_ORDERS}, {TO_ORDERS}", now=LATER).state
+
+    assert [route.created for route in changed.documents().routes] == [NOON.isoformat(timespec="microseconds")]
+
+
+def test_what_a_route_does_unexpectedly_is_told():
+    [warning] = applied(State(), workload(), ROUTE % "").warnings
+
+    assert warning.problem == "rules.0: there are no backendRefs, so the calls that fit get UNAVAILABLE"
+
+
+def test_a_route_of_the_file_set_that_leads_nowhere_is_left_out():
+    outcome = filed(State(), workload(), ROUTE % TO_GONE)
+
+    assert (outcome.left_out, [error.remedy for error in outcome.problems]) == (1, ["Did you mean orders?"])

@@ -1,0 +1,190 @@
+"""What documents name: whether it is there, and whether it may be named. Each error offers the nearest name."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+from mesh.errors import UnresolvedError
+from mesh.model.documents import Documents
+from mesh.model.route import GrpcMatch, ParentRef, ReferenceGrant, Route, ServiceRef
+from mesh.model.schema import Schema
+from mesh.model.topology import Service, ServicePort, Topology
+from mesh.model.traffic import BackendTrafficPolicy
+from mesh.model.workload import Upstream, Workload
+from mesh.policy.routing import ALWAYS, SPEAKS, AnyRoute, Reason, found, permitted, selects
+
+SEVERAL: Final = 3
+"""So many names stand in a message."""
+
+
+def unresolved(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
+    """Every reference to a service, version or port that is not there."""
+    return (
+        *(error for workload in documents.workloads for error in _upstream_errors(workload, topology)),
+        *(error for policy in documents.traffic_policies for error in _target_errors(policy, topology)),
+        *(
+            error
+            for route in documents.routes
+            for parent in route.parents
+            if (error := parent_error(route, parent, topology))
+        ),
+        *(
+            error
+            for route in documents.routes
+            for reason, error in backend_errors(route, topology, ())
+            if reason is not Reason.NOT_PERMITTED
+        ),
+    )
+
+
+def unknown_methods(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
+    """Every method that is named of a service whose schema is known, and does not have it."""
+    return (
+        *(error for policy in documents.traffic_policies for error in _policy_methods(policy, topology)),
+        *(error for route in documents.routes for error in _route_methods(route, topology)),
+    )
+
+
+def parent_error(route: Route, parent: ParentRef, topology: Topology) -> UnresolvedError | None:
+    """Why calls to the parent are not decided by the route."""
+    service = topology.service(parent.namespace, parent.service)
+    if service is None:
+        return _no_service(route.where, "parentRefs", parent.namespace, parent.service, topology)
+    ports = [port for port in service.ports if selects(parent, as_parent(service, port))]
+    if not ports:
+        shown = ", ".join(f"{port.number} ({port.name})" for port in service.ports) or "none"
+        return UnresolvedError(
+            route.where, f"parentRefs: service {service.name} has no such port", f"Its ports: {shown}"
+        )
+    protocols = next(protocols for kind, protocols in SPEAKS.items() if isinstance(route, kind))
+    if not any(port.protocol in protocols for port in ports):
+        kind, fit = type(route).__name__, " or ".join(protocols)
+        problem = f"parentRefs: no port of service {service.name} that is meant is {fit}, as {kind} needs"
+        return UnresolvedError(route.where, problem, "Name another port, or give it another appProtocol")
+    return None
+
+
+def backend_errors(
+    route: AnyRoute, topology: Topology, grants: Iterable[ReferenceGrant]
+) -> Iterator[tuple[Reason, UnresolvedError]]:
+    """Each Service that the route sends calls to, and cannot, with the reason."""
+    grants = tuple(grants)
+    for place, ref in _services(route):
+        match found(ref, route, topology):
+            case Reason.NOT_FOUND:
+                yield Reason.NOT_FOUND, _no_backend(route, place, ref, topology)
+            case Reason.PROTOCOL:
+                problem = f"{place}: port {ref.port} of {ref.name} does not speak what {type(route).__name__} is for"
+                yield Reason.PROTOCOL, UnresolvedError(route.where, problem, "Name another port")
+            case _ if not permitted(ref, route, grants):
+                problem = f"{place}: {ref} is in another namespace, and no ReferenceGrant there lets this route use it"
+                remedy = f"Apply one in namespace {ref.namespace}; until then its share of the calls is UNAVAILABLE"
+                yield Reason.NOT_PERMITTED, UnresolvedError(route.where, problem, remedy)
+
+
+def _services(route: AnyRoute) -> Iterator[tuple[str, ServiceRef]]:
+    """Each Service that calls are sent to, once, with the rule that names it first."""
+    seen: dict[ServiceRef, str] = {}
+    for index, rule in enumerate(route.rules):
+        for ref in (*(one.service for one in rule.backends), *(one.service for one in rule.mirrors)):
+            seen.setdefault(ref, f"rules.{index}")
+    yield from ((place, ref) for ref, place in seen.items())
+
+
+def _upstream_errors(workload: Workload, topology: Topology) -> Iterator[UnresolvedError]:
+    for upstream in workload.upstreams:
+        service = topology.service(upstream.namespace, upstream.service)
+        if service is None:
+            what = f"upstream {upstream.key}"
+            yield _no_service(workload.where, what, upstream.namespace, upstream.service, topology)
+        elif service.port(upstream.port) is None:
+            yield _no_port(workload.where, upstream, service)
+
+
+def _no_port(where: str, upstream: Upstream, service: Service) -> UnresolvedError:
+    port = "any port" if upstream.port is None else f"port {upstream.port}"
+    problem = f"upstream {upstream.key}: service {service.name} does not have {port}"
+    return UnresolvedError(where, problem, f"Its ports: {_numbers(service)}")
+
+
+def _target_errors(policy: BackendTrafficPolicy, topology: Topology) -> Iterator[UnresolvedError]:
+    for target in policy.targets:
+        service = topology.service(policy.namespace, target.service)
+        if service is None:
+            yield _no_service(policy.where, "targetRefs", policy.namespace, target.service, topology)
+        elif target.section and target.section not in [port.name for port in service.ports]:
+            names = ", ".join(port.name for port in service.ports)
+            problem = f"targetRefs: service {service.name} has no port named {target.section}"
+            yield UnresolvedError(policy.where, problem, f"Its ports: {names or 'none'}")
+
+
+def _no_backend(route: AnyRoute, place: str, ref: ServiceRef, topology: Topology) -> UnresolvedError:
+    """The service is not there, or the version of it, or the port."""
+    names = topology.backends(ref.namespace)
+    if ref.name not in names:
+        near = get_close_matches(ref.name, names, n=1)
+        problem = f"{place}: there is no service {ref.name} in namespace {ref.namespace}, nor a version of that name"
+        remedy = f"Did you mean {near[0]}?" if near else f"Services and versions there: {some(names)}"
+        return UnresolvedError(route.where, problem, remedy)
+    ports = _numbers(topology.versioned(ref.namespace, ref.name)[0])
+    return UnresolvedError(route.where, f"{place}: {ref.name} does not have port {ref.port}", f"Its ports: {ports}")
+
+
+def _no_service(where: str, what: str, namespace: str, name: str, topology: Topology) -> UnresolvedError:
+    problem = f"{what}: there is no service {name} in namespace {namespace}"
+    here = {service.name for service in topology.services.values() if service.namespace == namespace}
+    elsewhere = {f"{s.name}.{s.namespace}" for s in topology.services.values() if s.name == name}
+    if near := get_close_matches(name, here, n=1):
+        return UnresolvedError(where, problem, f"Did you mean {near[0]}?")
+    if elsewhere:
+        return UnresolvedError(where, problem, f"Did you mean {min(elsewhere)}?")
+    return UnresolvedError(where, problem, f"Services there: {', '.join(sorted(here)) or 'none'}")
+
+
+def _policy_methods(policy: BackendTrafficPolicy, topology: Topology) -> Iterator[UnresolvedError]:
+    services = tuple((policy.namespace, target.service) for target in policy.targets)
+    for one in policy.methods:
+        yield from _method_errors(policy.where, "methods", one.service, one.method, services, topology)
+
+
+def _route_methods(route: Route, topology: Topology) -> Iterator[UnresolvedError]:
+    services = tuple((parent.namespace, parent.service) for parent in route.parents)
+    for index, rule in enumerate(route.rules):
+        for match in rule.matches:
+            if isinstance(match, GrpcMatch) and not match.method.regex and match.method.service not in ("", *ALWAYS):
+                service, method = match.method.service, match.method.method
+                yield from _method_errors(route.where, f"rules.{index}", service, method, services, topology)
+
+
+def _method_errors(
+    where: str, place: str, service: str, method: str, services: Iterable[tuple[str, str]], topology: Topology
+) -> Iterator[UnresolvedError]:
+    """Nothing, unless all schemas that could hold the method are known, and none does. An empty `method` is any."""
+    named = tuple(dict.fromkeys(services))
+    schemas = [topology.schema(*one) for one in named]
+    known = [schema for schema in schemas if schema and schema.complete]
+    if len(known) < len(schemas) or any(_has(schema, service, method) for schema in known):
+        return
+    what = f"method {service}/{method}" if method else f"gRPC service {service}"
+    near = next((one for schema in known if (one := schema.nearest(service, method))), None)
+    services_there = sorted({one for schema in known for one in schema.services})
+    remedy = f"Did you mean {near}?" if near else f"gRPC services there: {some(services_there)}"
+    of = ", ".join(name for _, name in named)
+    yield UnresolvedError(where, f"{place}: service {of} has no {what}", remedy)
+
+
+def _has(schema: Schema, service: str, method: str) -> bool:
+    return schema.method(service, method) is not None if method else service in schema.services
+
+
+def as_parent(service: Service, port: ServicePort) -> ParentRef:
+    return ParentRef(service.namespace, service.name, port.number, port.name)
+
+
+def _numbers(service: Service | None) -> str:
+    return ", ".join(str(port.number) for port in service.ports) if service and service.ports else "none"
+
+
+def some(names: Sequence[str]) -> str:
+    rest = len(names) - SEVERAL
+    return ", ".join([*names[:SEVERAL], *([f"and {rest} more"] if rest > 0 else [])]) or "none"
