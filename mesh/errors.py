@@ -40,6 +40,10 @@ class IdentityError(MeshError):
     """A certificate cannot be issued or trusted."""
 
 
+class AccessError(MeshError):
+    """Whoever asks may not do that, or has not proven to be who it says."""
+
+
 class StateError(MeshError):
     """The state folder cannot be used."""
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
-from mesh.errors import ConfigError, IdentityError, LimitError, MeshError, NotFoundError, UsageError
+from mesh.errors import AccessError, ConfigError, IdentityError, LimitError, MeshError, NotFoundError, UsageError
 
 STATUS: Final = {
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -15,6 +15,7 @@ STATUS: Final = {
     UsageError: grpc.StatusCode.INVALID_ARGUMENT,
     IdentityError: grpc.StatusCode.INVALID_ARGUMENT,
     LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    AccessError: grpc.StatusCode.PERMISSION_DENIED,
 }
 """Every other MeshError is a failure of ours and INTERNAL; its words are for people all the same."""
 

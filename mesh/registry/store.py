@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from mesh.errors import ConfigError, StateError
 from mesh.model.descriptors import Reading, read
 from mesh.model.documents import Key
 from mesh.model.names import InstanceId
+from mesh.registry.audit import Entry, add
 from mesh.registry.known import NOTHING_READ, Known, Origin
 from mesh.registry.leases import Lease
 from mesh.registry.schema import (
@@ -114,10 +115,19 @@ class Store:
         )
         return Stored(state, tuple(found), tuple(problems))
 
-    async def save(self, before: State, after: State, descriptors: Mapping[str, bytes] = NOTHING) -> None:
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: what is done within the block is kept when that ends well, else nothing of it is."""
+        with _explained(self._path):
+            async with self._engine.begin() as connection:
+                yield connection
+
+    async def save(
+        self, before: State, after: State, descriptors: Mapping[str, bytes] = NOTHING, audit: Iterable[Entry] = ()
+    ) -> None:
         """Writes what has changed from `before`, which is what was loaded or saved last, in one transaction.
 
-        `descriptors` holds by digest those that `after` knows and `before` does not.
+        `descriptors` holds by digest those that `after` knows and `before` does not; `audit` is written with it.
         """
         with _explained(self._path):
             async with self._engine.begin() as connection:
@@ -129,6 +139,7 @@ class Store:
                 if after.known != before.known:
                     await _sync(connection, KNOWN, {}, before.known, after.known, known_row, origin_row)
                     await _sync_descriptors(connection, descriptors)
+                await add(connection, audit)
 
     async def save_lease(self, lease: Lease) -> None:
         with _explained(self._path):
