@@ -128,7 +128,7 @@ class Inquiry:
     def _take_services(self, answer: reflection_pb2.ListServiceResponse) -> None:
         if len(answer.service) > MOST_SERVICES:
             raise ReflectionError(f"it says that it has more than {MOST_SERVICES} services")
-        self._services = self._services or tuple(sorted({service.name for service in answer.service}))
+        self._services = self._services or tuple(sorted({service.name for service in answer.service} - {""}))
 
     def _take_file(self, content: bytes) -> None:
         try:

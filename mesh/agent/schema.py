@@ -144,19 +144,20 @@ async def _reflected(ports: Collection[int]) -> tuple[bytes, tuple[str, ...]]:
     """The descriptors of all ports, and what is not described. Raises ReflectionError when nothing is."""
     files: set[tuple[str, bytes]] = set()
     undescribed: set[str] = set()
+    silent: set[str] = set()
     why = ReflectionError("its server reflection names no service")
     for port in ports:
         try:
             found = await reflect(port)
         except ReflectionError as error:
             why = error
-            undescribed.add(host_port(port))
+            silent.add(host_port(port))
         else:
             files.update(found.files)
             undescribed.update(found.undescribed)
     content = packed(files)
-    if not content:
+    if not content and not undescribed:
         raise why
     if len(content) > LARGEST_SET:
         raise ReflectionError(f"its descriptors have more than {LARGEST_SET >> 20} MiB")
-    return content, tuple(sorted(undescribed))
+    return content, tuple(sorted(undescribed | silent))
