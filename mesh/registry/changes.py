@@ -13,7 +13,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._number = 0
-        self._next = asyncio.Event()
+        self._next: asyncio.Event | None = None
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -23,8 +23,9 @@ class Changes:
 
     def notify(self) -> None:
         self._number += 1
-        self._next.set()
-        self._next = asyncio.Event()
+        if self._next:
+            self._next.set()
+            self._next = None
         for listener in self._listeners:
             listener()
 
@@ -35,5 +36,6 @@ class Changes:
     async def after(self, seen: int) -> int:
         """The present number, as soon as it is higher than `seen`."""
         while self._number <= seen:
+            self._next = self._next or asyncio.Event()
             await self._next.wait()
         return self._number

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, groupby
 from typing import Final
 
@@ -93,27 +93,20 @@ class TypeStatus:
 
 @dataclass(frozen=True, slots=True)
 class StreamReport:
-    """What one stream says of its proxy.
+    """What one stream says of its proxy when it is asked.
 
-    `is_quiet`: the proxy has answered for everything that it should have. `config_version` is the digest of the
-    configuration that it should have. The counts are those of the stream, and of resources alone.
+    `config_version` is the digest of the configuration that the proxy should have. The counts are those of the stream,
+    and of resources alone.
     """
 
     types: tuple[TypeStatus, ...] = ()
-    is_quiet: bool = False
     config_version: str = ""
     bytes_sent: int = 0
     resources_sent: int = 0
     waits: tuple[Wait, ...] = ()
 
-    @property
-    def state(self) -> ProxyState:
-        if any(each.error for each in self.types):
-            return ProxyState.NACKED
-        return ProxyState.SYNCED if self.is_quiet else ProxyState.PENDING
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProxyStatus:
     """One proxy, connected or not. After its stream has ended, `report` is the last one.
 
@@ -127,9 +120,14 @@ class ProxyStatus:
     envoy_version: str = ""
     state: ProxyState = ProxyState.DISCONNECTED
     connected_since: datetime | None = None
-    report: StreamReport = StreamReport()
     last_nack: str = ""
     streams: int = 0
+    ask: Callable[[], StreamReport] = field(default=StreamReport, compare=False, repr=False)
+
+    @cached_property
+    def report(self) -> StreamReport:
+        """Found out when it is read for the first time, and as of then."""
+        return self.ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,28 +159,25 @@ class Tally:
 
 @dataclass(slots=True, eq=False)
 class StreamStatus:
-    """One open stream, and where it reports. `look` lists what its proxy follows, when somebody asks.
+    """One open stream. `report` says how far its proxy is, and `look` what it follows, when somebody asks.
 
-    `tally` is what messages about a type are counted in, on all streams.
+    It `lags` while the proxy has yet to answer for something; what it has refused it has answered for. It `refuses`
+    while a refusal stands. `tally` is what messages about a type are counted in, on all streams.
     """
 
     began: datetime
     tally: Callable[[str], Tally]
     _changed: Callable[[], None]
+    report: Callable[[], StreamReport] = StreamReport
     look: Callable[[], Iterable[ResourceStatus]] = tuple
-    last_report: StreamReport = StreamReport()
+    lags: bool = True
+    refuses: bool = False
     last_nack: str = ""
-    _is_outdated: bool = True
 
-    def report(self, report: StreamReport) -> None:
-        """`report` holds for the configuration as it is now."""
-        self.last_report, self._is_outdated = report, False
-        self._changed()
-
-    def outdated(self) -> None:
-        """Something has changed since the last report; the next one says whether it concerns the proxy."""
-        if not self._is_outdated:
-            self._is_outdated = True
+    def stands(self, *, lags: bool, refuses: bool) -> None:
+        """From now on."""
+        if (lags, refuses) != (self.lags, self.refuses):
+            self.lags, self.refuses = lags, refuses
             self._changed()
 
     def refused(self, words: str) -> None:
@@ -190,36 +185,46 @@ class StreamStatus:
         self.last_nack = words
         self._changed()
 
-    def lags(self) -> bool:
-        """Whether the proxy has yet to answer for something. What it has refused it has answered for."""
-        return self._is_outdated or not self.last_report.is_quiet
+    @property
+    def state(self) -> ProxyState:
+        if self.refuses:
+            return ProxyState.NACKED
+        return ProxyState.PENDING if self.lags else ProxyState.SYNCED
 
 
 @dataclass(slots=True, eq=False)
 class _Proxy:
-    status: ProxyStatus
-    streams: list[StreamStatus] = field(default_factory=list)
+    node_id: str
+    identity: str
+    since: datetime
+    envoy_version: str = ""
+    state: ProxyState = ProxyState.DISCONNECTED
+    last_nack: str = ""
+    last_report: StreamReport = StreamReport()
+    streams: tuple[StreamStatus, ...] = ()
     is_forgotten: bool = False
-    lagged: bool = False
 
-    def status_at(self, now: datetime) -> ProxyStatus:
-        was, newest = self.status, next(reversed(self.streams), None)
-        state = self._state()
-        return replace(
-            was,
-            state=state,
-            since=was.since if state is was.state else now,
-            connected_since=newest.began if newest else None,
-            report=_joined([stream.last_report for stream in self.streams]) if newest else was.report,
-            last_nack=next((one.last_nack for one in reversed(self.streams) if one.last_nack), was.last_nack),
+    def status(self) -> ProxyStatus:
+        return ProxyStatus(
+            self.node_id,
+            self.identity,
+            self.since,
+            self.envoy_version,
+            self.state,
+            connected_since=self.streams[-1].began if self.streams else None,
+            last_nack=self.last_nack,
             streams=len(self.streams),
+            ask=self.report,
         )
 
-    def lags(self) -> bool:
-        return any(stream.lags() for stream in self.streams)
+    def report(self) -> StreamReport:
+        return _joined([stream.report() for stream in self.streams]) if self.streams else self.last_report
 
-    def _state(self) -> ProxyState:
-        states = {stream.last_report.state for stream in self.streams}
+    def lags(self) -> bool:
+        return not self.is_forgotten and any(stream.lags for stream in self.streams)
+
+    def worst(self) -> ProxyState:
+        states = {stream.state for stream in self.streams}
         worst_first = (ProxyState.NACKED, ProxyState.PENDING, ProxyState.SYNCED)
         return next((state for state in worst_first if state in states), ProxyState.DISCONNECTED)
 
@@ -237,24 +242,28 @@ def _joined(reports: Sequence[StreamReport]) -> StreamReport:
 
 
 class StatusBoard:
-    """All proxies that are expected or connected. `changes` is notified when `proxies` or `lagging` would differ."""
+    """All proxies that are expected or connected.
+
+    `changes` is notified when one comes, goes, or refuses something, and when the state of one or `lagging` differs.
+    Streams say how they stand; all else is asked of them when somebody reads it.
+    """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.changes = Changes()
         self._now = now
         self._proxies: dict[str, _Proxy] = {}
+        self._lagging: set[str] = set()
         self._refused_streams: dict[str, RefusedStreams] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     def proxies(self) -> tuple[ProxyStatus, ...]:
         """All of them, sorted by node id."""
-        listed = (proxy.status for proxy in self._proxies.values() if not proxy.is_forgotten)
-        return tuple(sorted(listed, key=lambda status: status.node_id))
+        return tuple(proxy.status() for _, proxy in sorted(self._proxies.items()) if not proxy.is_forgotten)
 
     def proxy(self, node_id: str) -> ProxyStatus | None:
         """One of them, or None when it is neither expected nor connected."""
         proxy = self._proxies.get(node_id)
-        return proxy.status if proxy and not proxy.is_forgotten else None
+        return proxy.status() if proxy and not proxy.is_forgotten else None
 
     def resources(self, node_id: str) -> tuple[ResourceStatus, ...] | None:
         """What a proxy follows, each type by the newest stream that does; None when it is not connected."""
@@ -268,31 +277,31 @@ class StatusBoard:
 
     def expect(self, node_id: str, identity: str) -> None:
         """The proxy is listed from now on, although it may not have connected yet."""
-        proxy = self._proxies.setdefault(node_id, _Proxy(ProxyStatus(node_id, identity, self._now())))
-        proxy.status = replace(proxy.status, identity=identity)
-        proxy.is_forgotten = False
-        self.changes.notify()
+        proxy = self._proxies.setdefault(node_id, _Proxy(node_id, identity, self._now()))
+        proxy.identity, proxy.is_forgotten = identity, False
+        self._refresh(proxy)
 
     def forget(self, node_id: str) -> None:
         """The proxy is neither listed nor waited for any more, unless it is expected or connects again."""
         if proxy := self._proxies.get(node_id):
             proxy.is_forgotten = True
             self._drop_if_gone(proxy)
-            self.changes.notify()
+            self._refresh(proxy)
 
     @contextmanager
     def connected(self, node_id: str, identity: str, envoy_version: str) -> Iterator[StreamStatus]:
         """The proxy has a stream, which ends with the block."""
         self.expect(node_id, identity)
         proxy = self._proxies[node_id]
-        proxy.status = replace(proxy.status, envoy_version=envoy_version)
+        proxy.envoy_version = envoy_version
         stream = StreamStatus(self._now(), self._tallies.__getitem__, partial(self._refresh, proxy))
-        proxy.streams.append(stream)
+        proxy.streams = (*proxy.streams, stream)
         self._refresh(proxy)
         try:
             yield stream
         finally:
-            proxy.streams.remove(stream)
+            proxy.last_report = proxy.report()
+            proxy.streams = tuple(other for other in proxy.streams if other is not stream)
             self._drop_if_gone(proxy)
             self._refresh(proxy)
 
@@ -317,12 +326,11 @@ class StatusBoard:
     @property
     def queued(self) -> int:
         """How many streams have yet to answer for something."""
-        return sum(stream.lags() for proxy in self._proxies.values() for stream in proxy.streams)
+        return sum(stream.lags for proxy in self._proxies.values() for stream in proxy.streams)
 
     def lagging(self) -> tuple[str, ...]:
         """Node ids of the connected proxies that have yet to answer for something that was published."""
-        lagging = (proxy for proxy in self._proxies.values() if not proxy.is_forgotten and proxy.lags())
-        return tuple(sorted(proxy.status.node_id for proxy in lagging))
+        return tuple(sorted(self._lagging))
 
     async def wait_synced(self, timeout: timedelta) -> bool:
         """Waits until every connected proxy has answered for all that was published; says whether that came in time.
@@ -332,18 +340,23 @@ class StatusBoard:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 seen = self.changes.number
-                while self.lagging():
+                while self._lagging:
                     seen = await self.changes.after(seen)
         except TimeoutError:
             return False
         return True
 
     def _refresh(self, proxy: _Proxy) -> None:
-        status, lags = proxy.status_at(self._now()), proxy.lags()
-        if (status, lags) != (proxy.status, proxy.lagged):
-            proxy.status, proxy.lagged = status, lags
-            self.changes.notify()
+        state = proxy.worst()
+        if state is not proxy.state:
+            proxy.state, proxy.since = state, self._now()
+        if proxy.lags():
+            self._lagging.add(proxy.node_id)
+        else:
+            self._lagging.discard(proxy.node_id)
+        proxy.last_nack = next((one.last_nack for one in reversed(proxy.streams) if one.last_nack), proxy.last_nack)
+        self.changes.notify()
 
     def _drop_if_gone(self, proxy: _Proxy) -> None:
         if proxy.is_forgotten and not proxy.streams:
-            del self._proxies[proxy.status.node_id]
+            del self._proxies[proxy.node_id]

@@ -18,7 +18,8 @@ class DeltaStream(Stages):
 
     def receive(self, request: DeltaDiscoveryRequest, now: timedelta) -> Answer | None:
         self._now = now
-        self._take_node(request.node)
+        if request.HasField("node"):
+            self._take_node(request.node)
         type_url = self._type_url(request.type_url)
         subscription = self._subscriptions.get(type_url)
         if subscription is None:

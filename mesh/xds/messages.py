@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from mesh.snapshot.resource import Resource
 
@@ -56,6 +57,15 @@ class Response:
     @property
     def heartbeats(self) -> tuple[Resource, ...]:
         return self.content.heartbeats
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Since when something is as it is, by the clock of the stream; None for never."""
+
+    sent: timedelta | None
+    acked: timedelta | None
+    nacked: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,19 @@ class Session(Generic[R]):
     not read costs one message, and when it reads again it gets the newest state.
     """
 
+    __slots__ = (
+        "_began",
+        "_bytes_sent",
+        "_due",
+        "_identifier",
+        "_peer",
+        "_resources_sent",
+        "_source",
+        "_status",
+        "_stream",
+        "_variant",
+    )
+
     def __init__(
         self,
         peer: Peer,
@@ -44,20 +57,25 @@ class Session(Generic[R]):
         self._source = source
         self._status = status
         self._identifier = identifier
+        self._began = datetime.now(UTC) - _now()
         self._due = asyncio.Event()
         self._bytes_sent = 0
         self._resources_sent = 0
-        self._types: dict[str, TypeStatus] = {}
         status.look = stream.resources
+        status.report = self._report
 
     def wake(self) -> None:
         """Something may have to be sent. Any number of calls before `write` comes to it are one."""
-        self._status.outdated()
-        self._due.set()
+        state = self._state()
+        if state and self._stream.rests(state):
+            self._status.stands(lags=not self._stream.is_quiet(state), refuses=False)
+        else:
+            self._status.stands(lags=True, refuses=self._status.refuses)
+            self._due.set()
 
     def receive(self, request: R) -> None:
         """Raises ProtocolError or LimitError for what the peer may not ask."""
-        if request.node.id not in ("", self._peer.node_id):
+        if request.HasField("node") and request.node.id not in ("", self._peer.node_id):
             raise ProtocolError(self._peer.node_id, "the node id changed on an open stream", "Open a stream per node")
         if answer := self._stream.receive(request, _now()):
             self._note(answer)
@@ -72,17 +90,13 @@ class Session(Generic[R]):
         """Until it is cancelled."""
         while True:
             await self._until_due()
-            response = self._next()
-            if response is None:
-                self._report()
-            while response:
+            while response := self._next():
                 self._bytes_sent += sum(len(resource.value) for resource in response.resources)
                 self._resources_sent += len(response.resources)
-                self._report()
                 message = self._variant.encode(response, self._identifier)
                 self._status.tally(_label(response.type_url)).sent(len(message))
                 await send(message)
-                response = self._next()
+            self._settle()
 
     def _note(self, answer: Answer) -> None:
         tally = self._status.tally(_label(answer.type_url))
@@ -95,46 +109,48 @@ class Session(Generic[R]):
             tally.acks += 1
 
     async def _until_due(self) -> None:
+        """Until there is a change, or a deadline, which is as good a reason to look."""
         deadline = self._stream.next_deadline()
-        try:
-            async with asyncio.timeout(None if deadline is None else max(0.0, (deadline - _now()).total_seconds())):
+        if deadline is None:
+            await self._due.wait()
+        else:
+            timer = asyncio.get_running_loop().call_at(deadline.total_seconds(), self._due.set)
+            try:
                 await self._due.wait()
-        except TimeoutError:
-            pass  # a deadline is as good a reason to look as a change
+            finally:
+                timer.cancel()
         self._due.clear()
 
-    def _next(self) -> Response | None:
-        state = self._source.state(self._peer.node_id, self._peer.locality)
-        return None if state is None else self._stream.next_response(state, _now())
+    def _state(self) -> State | None:
+        return self._source.state(self._peer.node_id, self._peer.locality)
 
-    def _report(self) -> None:
-        published = self._source.state(self._peer.node_id, self._peer.locality)
-        state = published or State()
-        self._status.report(
-            StreamReport(
-                types=self._stamped(self._stream.types(state)),
-                is_quiet=published is not None and self._stream.is_quiet(state),
-                config_version=self._source.version(self._peer.node_id),
-                bytes_sent=self._bytes_sent,
-                resources_sent=self._resources_sent,
-                waits=self._stream.waits(state),
-            )
+    def _next(self) -> Response | None:
+        state = self._state()
+        return self._stream.next_response(state, _now()) if state else None
+
+    def _settle(self) -> None:
+        """There is nothing more to be sent."""
+        if state := self._state():
+            self._status.stands(lags=not self._stream.is_quiet(state), refuses=self._stream.refuses(state))
+
+    def _report(self) -> StreamReport:
+        state = self._state() or State()
+        waits = self._stream.waits(state)
+        return StreamReport(
+            types=tuple(map(self._dated, self._stream.types(state, waits))),
+            config_version=self._source.version(self._peer.node_id),
+            bytes_sent=self._bytes_sent,
+            resources_sent=self._resources_sent,
+            waits=waits,
         )
 
-    def _stamped(self, types: tuple[TypeStatus, ...]) -> tuple[TypeStatus, ...]:
+    def _dated(self, status: TypeStatus) -> TypeStatus:
         """Each version with the time since when it is the one."""
-        now = datetime.now(UTC)
-        self._types = {
-            one.type_url: replace(
-                one,
-                sent_at=was.sent_at if one.sent == was.sent else now,
-                acked_at=was.acked_at if one.acked == was.acked else now,
-                nacked_at=was.nacked_at if one.nacked == was.nacked else now,
-            )
-            for one in types
-            for was in [self._types.get(one.type_url, TypeStatus(one.type_url))]
-        }
-        return tuple(self._types.values())
+        at = self._stream.moments(status.type_url)
+        sent, acked, nacked = (
+            None if moment is None else self._began + moment for moment in (at.sent, at.acked, at.nacked)
+        )
+        return replace(status, sent_at=sent, acked_at=acked, nacked_at=nacked)
 
 
 def _now() -> timedelta:

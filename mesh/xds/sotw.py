@@ -32,7 +32,8 @@ class SotwStream(Stages):
 
     def receive(self, request: DiscoveryRequest, now: timedelta) -> Answer | None:
         self._now = now
-        self._take_node(request.node)
+        if request.HasField("node"):
+            self._take_node(request.node)
         type_url = self._type_url(request.type_url)
         subscription = self._subscriptions.get(type_url)
         if subscription is None:

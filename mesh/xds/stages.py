@@ -17,7 +17,7 @@ from mesh.registry.status import ResourceStatus, TypeStatus, Wait
 from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
-from mesh.xds.messages import Delta, Response
+from mesh.xds.messages import Delta, Moments, Response
 from mesh.xds.source import State
 from mesh.xds.subscription import Subscription
 
@@ -104,13 +104,22 @@ class Stages:
             one.is_quiet(state.of(type_url)) for type_url, one in subscriptions.items()
         )
 
-    def types(self, state: State) -> tuple[TypeStatus, ...]:
-        """How far the client is, by resource type."""
-        waits = self.waits(state)
+    def refuses(self, state: State) -> bool:
+        """Whether a refusal stands."""
+        return any(any(one.refused(state.of(type_url))) for type_url, one in self._subscriptions.items())
+
+    def types(self, state: State, waits: tuple[Wait, ...] | None = None) -> tuple[TypeStatus, ...]:
+        """How far the client is, by resource type. `waits` are those of the state, if they are known."""
+        waits = self.waits(state) if waits is None else waits
         return tuple(
             _status(one, state.of(type_url), tuple(wait.name for wait in waits if wait.type_url == type_url))
             for type_url, one in sorted(self._subscriptions.items())
         )
+
+    def moments(self, type_url: str) -> Moments:
+        """Since when what was sent, accepted and refused of a type that the client has asked for is what it is."""
+        one = self._subscriptions[type_url]
+        return Moments(one.sent_since, one.acked_at, one.nacked_at)
 
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""

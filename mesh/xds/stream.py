@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.registry.status import ResourceStatus, TypeStatus, Wait
-from mesh.xds.messages import Answer, Response
+from mesh.xds.messages import Answer, Moments, Response
 from mesh.xds.source import State
 
 R = TypeVar("R", bound=DeltaDiscoveryRequest | DiscoveryRequest)
@@ -33,8 +33,17 @@ class Stream(Protocol[R_contra]):
     def is_quiet(self, state: State) -> bool:
         """Whether the client has answered for all there is. Ask when `next_response` has returned None."""
 
-    def types(self, state: State) -> tuple[TypeStatus, ...]:
-        """How far the client is, by resource type. Knows no times."""
+    def rests(self, state: State) -> bool:
+        """Whether nothing is on its way and nothing is to be said."""
+
+    def refuses(self, state: State) -> bool:
+        """Whether a refusal stands. Ask when `next_response` has returned None."""
+
+    def types(self, state: State, waits: tuple[Wait, ...] | None = None) -> tuple[TypeStatus, ...]:
+        """How far the client is, by resource type, without times. `waits` are those of the state, if they are known."""
+
+    def moments(self, type_url: str) -> Moments:
+        """Since when what was sent, accepted and refused of a type that the client has asked for is what it is."""
 
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""

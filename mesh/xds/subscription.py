@@ -39,7 +39,10 @@ class Subscription:
         self.type_url = type_url
         self.in_flight: Response | None = None
         self.sent = self.acked = self.nacked = ""
-        self.sent_at = self.sent_since = self.acked_at = self.nacked_at = timedelta()
+        self.sent_at = timedelta()
+        self.sent_since: timedelta | None = None
+        self.acked_at: timedelta | None = None
+        self.nacked_at: timedelta | None = None
         self._known = self._told = newcomer(type_url, form, names, wildcard=wildcard)
         self._awaited: tuple[str, ...] = ()
         self._ledger: Ledger | None = None

@@ -1,9 +1,10 @@
 """Between bytes and the values of the protocol, in both of its variants."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Generic
+from weakref import WeakKeyDictionary
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -14,22 +15,26 @@ from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.errors import ProtocolError
 from mesh.snapshot.resource import Resource
 from mesh.xds.delta import DeltaStream
-from mesh.xds.messages import Response
+from mesh.xds.messages import Content, Response
 from mesh.xds.sotw import SotwStream
 from mesh.xds.stream import R, Stream
+
+Message = discovery_pb2.DeltaDiscoveryResponse | discovery_pb2.DiscoveryResponse
 
 
 @dataclass(frozen=True, slots=True)
 class Variant(Generic[R]):
     """One of the two forms of the protocol.
 
-    `open` takes a name that no other stream has, and the only type of the stream or an empty string. `encode` takes how
-    this control plane calls itself, too; Envoy shows it in its logs and dumps.
+    `open` takes a name that no other stream has, and the only type of the stream or an empty string. `message` is what
+    a response is on the wire, and `fill` makes it from all but its nonce.
     """
 
     request: type[R]
     open: Callable[[str, str], Stream[R]]
-    encode: Callable[[Response, str], bytes]
+    message: type[Message]
+    fill: Callable[[Content], Message]
+    _encoded: WeakKeyDictionary[Content, bytes] = field(default_factory=WeakKeyDictionary)
 
     def decode(self, message: bytes) -> R:
         """Raises ProtocolError for bytes that are no such request."""
@@ -41,35 +46,45 @@ class Variant(Generic[R]):
             raise ProtocolError("xds", problem, "Send what the service says") from error
         return request
 
+    def encode(self, response: Response, identifier: str) -> bytes:
+        """`identifier` is how this control plane calls itself; Envoy shows it in its logs and dumps.
 
-def _encode_delta(response: Response, identifier: str) -> bytes:
+        What is the same on many streams is encoded once: messages of protobuf can be joined, and are then one.
+        """
+        body = self._encoded.get(response.content)
+        if body is None:
+            body = self._encoded[response.content] = self.fill(response.content).SerializeToString()
+        return body + self._signature(response.nonce, identifier)
+
+    def _signature(self, nonce: str, identifier: str) -> bytes:
+        control_plane = base_pb2.ControlPlane(identifier=identifier)
+        return self.message(nonce=nonce, control_plane=control_plane).SerializeToString()
+
+
+def _delta(content: Content) -> discovery_pb2.DeltaDiscoveryResponse:
     return discovery_pb2.DeltaDiscoveryResponse(
-        type_url=response.type_url,
-        nonce=response.nonce,
-        system_version_info=response.version,
-        control_plane=base_pb2.ControlPlane(identifier=identifier),
+        type_url=content.type_url,
+        system_version_info=content.version,
         resources=[
-            *(_wrapped(resource, _packed(resource)) for resource in response.resources),
-            *(_wrapped(resource, None) for resource in response.heartbeats),
+            *(_wrapped(resource, _packed(resource)) for resource in content.resources),
+            *(_wrapped(resource, None) for resource in content.heartbeats),
         ],
-        removed_resources=response.removed,
-    ).SerializeToString()
-
-
-def _encode_sotw(response: Response, identifier: str) -> bytes:
-    message = discovery_pb2.DiscoveryResponse(
-        type_url=response.type_url,
-        nonce=response.nonce,
-        version_info=response.version,
-        control_plane=base_pb2.ControlPlane(identifier=identifier),
-        resources=[_packed(resource) for resource in response.resources if not resource.ttl],
+        removed_resources=content.removed,
     )
-    for resource in response.resources:
+
+
+def _sotw(content: Content) -> discovery_pb2.DiscoveryResponse:
+    message = discovery_pb2.DiscoveryResponse(
+        type_url=content.type_url,
+        version_info=content.version,
+        resources=[_packed(resource) for resource in content.resources if not resource.ttl],
+    )
+    for resource in content.resources:
         if resource.ttl:
             message.resources.add().Pack(_wrapped(resource, _packed(resource)))
-    for resource in response.heartbeats:
+    for resource in content.heartbeats:
         message.resources.add().Pack(_wrapped(resource, None))
-    return message.SerializeToString()
+    return message
 
 
 def _packed(resource: Resource) -> Any:
@@ -89,5 +104,5 @@ def _duration(time: timedelta) -> Duration:
     return message
 
 
-DELTA: Final = Variant(discovery_pb2.DeltaDiscoveryRequest, DeltaStream, _encode_delta)
-SOTW: Final = Variant(discovery_pb2.DiscoveryRequest, SotwStream, _encode_sotw)
+DELTA: Final = Variant(discovery_pb2.DeltaDiscoveryRequest, DeltaStream, discovery_pb2.DeltaDiscoveryResponse, _delta)
+SOTW: Final = Variant(discovery_pb2.DiscoveryRequest, SotwStream, discovery_pb2.DiscoveryResponse, _sotw)

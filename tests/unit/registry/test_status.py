@@ -1,6 +1,7 @@
 """What the board says of proxies that come, answer, lag and go."""
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from mesh.registry.status import (
     ResourceStatus,
     StatusBoard,
     StreamReport,
+    StreamStatus,
     Tally,
     TypeStatus,
     Wait,
@@ -20,9 +22,24 @@ from mesh.registry.status import (
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LONG = timedelta(seconds=30)
-SYNCED = StreamReport(is_quiet=True, config_version="v1", bytes_sent=10, resources_sent=1)
-PENDING = StreamReport(config_version="v2")
-NACKED = StreamReport(types=(TypeStatus("type", error="bad"),), is_quiet=True)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a stream stands, and what it says when it is asked."""
+
+    report: StreamReport
+    lags: bool = False
+    refuses: bool = False
+
+    def of(self, stream: StreamStatus) -> None:
+        stream.report = lambda: self.report
+        stream.stands(lags=self.lags, refuses=self.refuses)
+
+
+SYNCED = Standing(StreamReport(config_version="v1", bytes_sent=10, resources_sent=1))
+PENDING = Standing(StreamReport(config_version="v2"), lags=True)
+NACKED = Standing(StreamReport(types=(TypeStatus("type", error="bad"),)), refuses=True)
 
 
 class Clock:
@@ -62,26 +79,26 @@ def test_a_connected_proxy_is_what_its_stream_reports(board: StatusBoard, clock:
     with board.connected("a", "spiffe://a", "1.40.0") as stream:
         assert the_proxy(board).state is ProxyState.PENDING
         clock.now += MINUTE
-        stream.report(SYNCED)
+        SYNCED.of(stream)
 
         status = the_proxy(board)
         assert (status.state, status.since, status.connected_since) == (ProxyState.SYNCED, NOON + MINUTE, NOON)
-        assert (status.envoy_version, status.report) == ("1.40.0", SYNCED)
+        assert (status.envoy_version, status.report) == ("1.40.0", SYNCED.report)
         assert board.proxy("a") == status
 
 
 def test_the_time_of_a_state_is_when_it_began(board: StatusBoard, clock: Clock) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         clock.now += MINUTE
-        stream.report(StreamReport(is_quiet=True, config_version="v2"))
+        Standing(StreamReport(config_version="v2")).of(stream)
 
         assert the_proxy(board).since == NOON
 
 
 def test_a_refusal_that_stands_comes_before_all_else(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(NACKED)
+        NACKED.of(stream)
 
         assert the_proxy(board).state is ProxyState.NACKED
 
@@ -89,7 +106,7 @@ def test_a_refusal_that_stands_comes_before_all_else(board: StatusBoard) -> None
 def test_the_words_of_a_refusal_are_kept_when_it_was_mended(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
         stream.refused("a: bad cluster")
-        stream.report(SYNCED)
+        SYNCED.of(stream)
     with board.connected("a", "spiffe://a", ""):
         pass
 
@@ -98,29 +115,29 @@ def test_the_words_of_a_refusal_are_kept_when_it_was_mended(board: StatusBoard) 
 
 def test_a_proxy_that_has_gone_keeps_its_last_report(board: StatusBoard, clock: Clock) -> None:
     with board.connected("a", "spiffe://a", "1.40.0") as stream:
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         clock.now += MINUTE
 
     status = the_proxy(board)
     assert (status.state, status.since, status.connected_since) == (ProxyState.DISCONNECTED, NOON + MINUTE, None)
-    assert (status.envoy_version, status.report) == ("1.40.0", SYNCED)
+    assert (status.envoy_version, status.report) == ("1.40.0", SYNCED.report)
 
 
 def test_two_streams_of_a_proxy_show_the_worse_state_and_the_newer_report(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "1.39.0") as old:
         with board.connected("a", "spiffe://a", "1.40.0") as new:
-            old.report(PENDING)
-            new.report(SYNCED)
-            assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, SYNCED)
-        assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, PENDING)
+            PENDING.of(old)
+            SYNCED.of(new)
+            assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, SYNCED.report)
+        assert (the_proxy(board).state, the_proxy(board).report) == (ProxyState.PENDING, PENDING.report)
 
 
 def test_streams_of_one_type_each_are_seen_as_one_proxy(board: StatusBoard) -> None:
     refused = TypeStatus("clusters", error="bad")
     wait = Wait("routes", "r", (("clusters", "c"),))
     with board.connected("a", "spiffe://a", "") as clusters, board.connected("a", "spiffe://a", "") as routes:
-        clusters.report(StreamReport(types=(refused,), is_quiet=True))
-        routes.report(StreamReport(types=(TypeStatus("routes"),), is_quiet=True, waits=(wait,)))
+        Standing(StreamReport(types=(refused,)), refuses=True).of(clusters)
+        Standing(StreamReport(types=(TypeStatus("routes"),), waits=(wait,))).of(routes)
         clusters.look = lambda: iter([ResourceStatus("clusters", "c", Delivery.REFUSED)])
         routes.look = lambda: iter([ResourceStatus("routes", "r", Delivery.ACCEPTED)])
 
@@ -133,8 +150,8 @@ def test_streams_of_one_type_each_are_seen_as_one_proxy(board: StatusBoard) -> N
 def test_of_a_type_that_two_streams_follow_the_newer_one_is_seen(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as old, board.connected("a", "spiffe://a", "") as new:
         wait = Wait("type", "held", ())
-        old.report(StreamReport(types=(TypeStatus("type", sent="v1"),), waits=(wait,)))
-        new.report(StreamReport(types=(TypeStatus("type", sent="v2"),)))
+        Standing(StreamReport(types=(TypeStatus("type", sent="v1"),), waits=(wait,))).of(old)
+        Standing(StreamReport(types=(TypeStatus("type", sent="v2"),))).of(new)
         old.look = lambda: iter([ResourceStatus("type", "a", Delivery.SENT)])
         new.look = lambda: iter([ResourceStatus("type", "b", Delivery.SENT)])
 
@@ -153,7 +170,7 @@ def test_a_forgotten_proxy_is_not_listed(board: StatusBoard) -> None:
 
 def test_a_forgotten_proxy_that_is_connected_is_listed_when_it_is_expected_again(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         board.forget("a")
         assert board.proxies() == ()
 
@@ -163,7 +180,7 @@ def test_a_forgotten_proxy_that_is_connected_is_listed_when_it_is_expected_again
 
 def test_a_forgotten_proxy_leaves_nothing_behind_when_its_stream_ends(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         board.forget("a")
 
     board.expect("a", "spiffe://a")
@@ -172,49 +189,49 @@ def test_a_forgotten_proxy_leaves_nothing_behind_when_its_stream_ends(board: Sta
 
 def test_what_can_be_seen_is_a_change_and_nothing_else(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         seen = board.changes.number
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         assert board.changes.number == seen
 
-        stream.report(PENDING)
+        PENDING.of(stream)
         assert board.changes.number == seen + 1
-        stream.outdated()
+        stream.stands(lags=True, refuses=False)
         assert board.changes.number == seen + 1
 
 
 def test_that_a_proxy_begins_to_lag_can_be_seen(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(SYNCED)
+        SYNCED.of(stream)
         seen = board.changes.number
 
-        stream.outdated()
-        stream.outdated()
+        stream.stands(lags=True, refuses=False)
+        stream.stands(lags=True, refuses=False)
 
         assert (board.changes.number, board.lagging()) == (seen + 1, ("a",))
 
 
 @pytest.mark.parametrize("answered", [SYNCED, NACKED], ids=["synced", "refused"])
-async def test_a_wait_ends_when_every_proxy_has_answered(board: StatusBoard, answered: StreamReport) -> None:
+async def test_a_wait_ends_when_every_proxy_has_answered(board: StatusBoard, answered: Standing) -> None:
     with board.connected("a", "spiffe://a", "") as a, board.connected("b", "spiffe://b", "") as b:
-        a.report(PENDING)
-        b.report(answered)
+        PENDING.of(a)
+        answered.of(b)
         waiting = asyncio.create_task(board.wait_synced(LONG))
         await asyncio.sleep(0)
         assert board.lagging() == ("a",)
-        a.report(answered)
+        answered.of(a)
 
         assert await waiting
 
 
 async def test_a_change_that_no_stream_has_seen_yet_is_waited_for(board: StatusBoard) -> None:
     with board.connected("a", "spiffe://a", "") as stream:
-        stream.report(SYNCED)
-        stream.outdated()
+        SYNCED.of(stream)
+        stream.stands(lags=True, refuses=False)
         waiting = asyncio.create_task(board.wait_synced(LONG))
         await asyncio.sleep(0)
         assert board.lagging() == ("a",)
-        stream.report(SYNCED)
+        SYNCED.of(stream)
 
         assert await waiting
 
@@ -275,7 +292,7 @@ def test_streams_are_counted_as_long_as_they_are_open_and_queued_as_long_as_they
     board.expect("b", "spiffe://b")
     with board.connected("a", "spiffe://a", "") as one, board.connected("a", "spiffe://a", ""):
         assert (board.connected_streams, board.queued) == (2, 2)
-        one.report(SYNCED)
+        SYNCED.of(one)
         assert (board.connected_streams, board.queued) == (2, 1)
 
     assert (board.connected_streams, board.queued) == (0, 0)
