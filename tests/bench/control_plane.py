@@ -34,7 +34,9 @@ from mesh.registry.leases import Addresses, Lease, Report
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.registry.store import Store
-from mesh.snapshot.seal import Snapshot, sealed
+from mesh.snapshot.named import Named
+from mesh.snapshot.resource import resource
+from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ROUTE
 from mesh.translate.resources import _merged, pieces_of
 from mesh.xds.cache import Cache
@@ -60,7 +62,8 @@ class NaiveCompiler(Compiler):
             return made
         view = self._revision.views.of(shape_of(lease.workload, self._revision.topology))
         pieces = next(pieces for pieces in pieces_of(view) if pieces[0].of == OUTBOUND)
-        routes = {**made.snapshot.of(ROUTE), OUTBOUND: sealed(_merged(pieces))}
+        known = made.snapshot.of(ROUTE)
+        routes = Named({**known, OUTBOUND: resource(OUTBOUND, _merged(pieces), known[OUTBOUND].needs)})
         return replace(made, snapshot=Snapshot({**made.snapshot.resources, ROUTE: routes}, made.snapshot.version))
 
 

@@ -64,7 +64,6 @@ def sections() -> Iterator[tuple[Callable[..., list[Row]], tuple[int, ...]]]:
     yield compiling, (SERVICES,)
     for proxies in (PROXIES, 5000) if FULL else (PROXIES,):
         yield changes, (SERVICES, proxies)
-    yield restart, (SERVICES, PROXIES)
     yield memory_with_tls, (SERVICES, PROXIES if FULL else FEWER_PROXIES)
     yield large_mesh, (MANY_SERVICES, FEWER_PROXIES)
 
@@ -79,21 +78,28 @@ def compiling(rig: Rig, services: int) -> list[Row]:
 
 
 def changes(rig: Rig, services: int, proxies: int) -> list[Row]:
-    n = f"{proxies} proxies, {services} services"
-    with rig.server(services, proxies) as server:
-        own = server.private_kb
-        with server.swarm() as swarm:
+    """And at the end another control plane in its place, for which the ruler names some of the lost connections."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with rig.server(services, proxies, state=Path(folder)) as server:
+            own = server.private_kb
+            swarm = stack.enter_context(server.swarm())
             swarm.start(proxies)
             memory = (server.private_kb - own) / proxies
             with rig.floor(proxies) as floor:
-                endpoint = [over_floor(server, swarm, *floor, number) for number in rounds(12)]
-            policy = [over_naive(server, swarm, number) for number in rounds(12)]
+                endpoint = [over_floor(server, swarm, *floor, number) for number in rounds(10)]
+            policy = [over_naive(server, swarm, number) for number in rounds(8)]
+        before = swarm.stats()["resources"]
+        with rig.server(services, proxies, state=Path(folder), port=server.port):
+            swarm.reconnect(proxies)
+            again = swarm.stats()["resources"] - before
+    n = f"{proxies} proxies, {services} services"
     return [
         Row(f"{n}: one endpoint, p99 over floor", "x", 6, [times for times, _ in endpoint]),
         Row(f"{n}: one endpoint, CPU over floor", "x", 16, [cpu for _, cpu in endpoint]),
         Row(f"{n}: a policy for all, p99 over naive", "x", 1 / 8, [times for times, _ in policy]),
         Row(f"{n}: a policy for all, CPU over naive", "x", 1 / 5, [cpu for _, cpu in policy]),
         Row(f"{n}: private memory per proxy", "KB", 60, [memory]),
+        Row(f"{n}: resources sent again after a restart", "", 0, [again]),
     ]
 
 
@@ -112,19 +118,6 @@ def over_naive(server: Server, swarm: Any, number: int) -> tuple[float, float]:
     return one.p99 / naive.p99, one.cpu / naive.cpu
 
 
-def restart(rig: Rig, services: int, proxies: int) -> list[Row]:
-    """The ruler names some of the connections that are lost."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        with rig.server(services, proxies, state=Path(folder)) as server:
-            swarm = stack.enter_context(server.swarm())
-            swarm.start(proxies)
-        before = swarm.stats()["resources"]
-        with rig.server(services, proxies, state=Path(folder), port=server.port):
-            swarm.reconnect(proxies)
-            again = swarm.stats()["resources"] - before
-    return [Row(f"{proxies} proxies, {services} services: resources sent again after a restart", "", 0, [again])]
-
-
 def memory_with_tls(rig: Rig, services: int, proxies: int) -> list[Row]:
     with rig.server(services, proxies, tls=True) as server:
         own = server.private_kb
@@ -135,31 +128,29 @@ def memory_with_tls(rig: Rig, services: int, proxies: int) -> list[Row]:
 
 
 def large_mesh(rig: Rig, services: int, proxies: int) -> list[Row]:
-    n = f"{proxies} proxies, {services} services"
+    """First configuration: from the first connection to the last routes; the raw bytes after as many connections."""
+    first, sent = [], []
     with rig.server(services, proxies) as server:
-        first = [first_config(rig, server, proxies) for _ in rounds(10)]
-        with server.swarm() as swarm:
-            swarm.start(proxies)
-            sent = []
-            for number in rounds(3):
+        for number in rounds(8):
+            with server.swarm() as swarm:
+                took = connect(swarm, proxies, "rds")
+                size = int(swarm.stats()["rx_bytes"]) // proxies
+                first.append(took / raw(rig, proxies, size))
                 before = swarm.stats()["rx_bytes"]
                 change(server, swarm, "cds", f"cluster {number}")
                 sent.append((swarm.stats()["rx_bytes"] - before) / 1e6)
+    n = f"{proxies} proxies, {services} services"
     return [
         Row(f"{n}: first configuration, over the raw bytes", "x", 3, first),
         Row(f"{n}: one cluster, sent in all", "MB", 1, sent),
     ]
 
 
-def first_config(rig: Rig, server: Server, proxies: int) -> float:
-    """From the first connection to the last routes, over a server that writes as many bytes to as many connections."""
-    with server.swarm() as swarm:
-        took = connect(swarm, proxies, "rds")
-        size = int(swarm.stats()["rx_bytes"]) // proxies
+def raw(rig: Rig, proxies: int, size: int) -> float:
+    """Seconds that a server takes which only writes: connections, and so many bytes to each."""
     with rig.floor(0) as (floor, swarm):
-        raw = connect(swarm, proxies, "cds")
-        raw += least(floor, swarm, "eds", size).last / 1e3
-    return took / raw
+        connected = connect(swarm, proxies, "cds")
+        return connected + least(floor, swarm, "eds", size).last / 1e3
 
 
 def connect(swarm: Any, proxies: int, kind: str) -> float:

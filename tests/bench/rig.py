@@ -20,6 +20,8 @@ from tests.bench.control_plane import NODE_ID
 
 ROOT = Path(__file__).parents[2]
 RULERS = Path(os.environ.get("RULERS", ROOT.parent / "shared" / "bench"))
+QUIET = 0.1
+"""Seconds without a message after which a change is over."""
 LIBRARIES = {"libssl-dev": "openssl/ssl.h", "libnghttp2-dev": "nghttp2/nghttp2.h"}
 
 
@@ -136,7 +138,7 @@ def change(server: Server, swarm: Any, kind: str, command: str) -> Change:
     changed = time.monotonic()
     server.process.ask(command, timeout=120)
     arrival = swarm.wait(kind)
-    swarm.ready()
+    swarm.ready(quiet=QUIET)
     assert arrival.n == arrival.of, arrival
     return Change(arrival.ms("p99", changed), arrival.ms("max", changed), server.cpu - used, arrival.bytes // arrival.n)
 
@@ -147,7 +149,7 @@ def least(floor: Any, swarm: Any, kind: str, size: int) -> Change:
     used = floor.stats()["cpu_s"]
     pushed = floor.push(kind, size)
     arrival = swarm.wait(kind)
-    swarm.ready()
+    swarm.ready(quiet=QUIET)
     assert arrival.n == arrival.of, arrival
     return Change(arrival.ms("p99", pushed), arrival.ms("max", pushed), floor.stats()["cpu_s"] - used, size)
 
