@@ -6,16 +6,20 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mesh.grpc_client.joined import Caller, Joined, calling, joined
-from tests.mesh.running import BOOKSTORE, RETRY, RunningMesh, admin, documents, proa, soon, up
+from tests.mesh.grpc_client.joined import GENERATED, Caller, Joined, calling, joined, running_bootstrap
+from tests.mesh.running import BOOKSTORE, RETRY, ROOT, RunningMesh, admin, documents, proa, soon, up
+from tests.mesh.test_docs import blocks, commands
 
 pytestmark = pytest.mark.envoy
+
+PAGE = ROOT / "docs" / "grpc-clients.md"
 
 LONG = "inventory.bookstore.svc.cluster.local"
 
@@ -86,6 +90,21 @@ async def test_a_client_of_another_namespace_calls_by_the_long_names_alone(share
     assert short["seconds"] < 10, "gRPC's own patience is 15 s"
     assert proxy["identity"] == "spiffe://proa.local/ns/elsewhere/sa/reporter"
     assert proxy["unmet"] == ["it asks for inventory, and no service has that name there"]
+
+
+async def test_the_page_does_what_it_says(shared: RunningMesh, tmp_path: Path) -> None:
+    [command] = [words for words in commands(PAGE) if "bootstrap" in words]
+    [program] = blocks(PAGE, "python")
+    (tmp_path / ".proa").symlink_to(shared.state.folder)
+    assert command[0] == "proa"
+    async with running_bootstrap(command[1:], tmp_path / "client", cwd=tmp_path) as client:
+        paths = {"GRPC_XDS_BOOTSTRAP": client.said.partition("=")[2].strip(), "PYTHONPATH": str(GENERATED)}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env={**os.environ, **paths}
+        )
+        said, _ = await process.communicate()
+
+    assert "book_id: 42" in said.decode()
 
 
 async def test_it_leaves_when_it_ends_and_is_the_same_one_when_it_is_back(shared: RunningMesh, tmp_path: Path) -> None:

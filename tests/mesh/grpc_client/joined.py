@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from tests.mesh.running import PROA, ROOT, RunningMesh
 
 WITHIN = 40.0
+GENERATED = ROOT / "services" / "gen"
 CALLER = Path(__file__).with_name("caller.py")
 
 
@@ -102,11 +103,19 @@ async def joined(
     mesh: RunningMesh, folder: Path, *more: str, account: str = "reporter", namespace: str = "bookstore"
 ) -> AsyncIterator[Joined]:
     """As the account, ready; ends in order with the block."""
+    who = ["--service-account", account, "-n", namespace]
+    where = ["--dir", str(folder), "--state", str(mesh.state.folder)]
+    async with running_bootstrap(["bootstrap", "grpc", *who, *where, *more], folder) as it:
+        yield it
+
+
+@asynccontextmanager
+async def running_bootstrap(command: Sequence[str], folder: Path, cwd: Path | None = None) -> AsyncIterator[Joined]:
+    """`proa` with these arguments, which have it keep the folder."""
     log = folder.with_name(f"{folder.name}.log")
-    command = [*PROA, "bootstrap", "grpc", "--service-account", account, "--dir", str(folder), "-n", namespace]
     with log.open("ab") as stream:
         process = await asyncio.create_subprocess_exec(
-            *command, "--state", str(mesh.state.folder), *more, stdout=asyncio.subprocess.PIPE, stderr=stream
+            *PROA, *command, stdout=asyncio.subprocess.PIPE, stderr=stream, cwd=cwd
         )
     it = Joined(process, folder, log)
     try:
@@ -119,7 +128,7 @@ async def joined(
 @asynccontextmanager
 async def calling(folder: Path, *program: str) -> AsyncIterator[Caller]:
     """A program, ours unless another is named, that has nothing but the bootstrap in the folder."""
-    paths = [str(ROOT / "services" / "gen"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(GENERATED), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = await asyncio.create_subprocess_exec(
         *(program or (sys.executable, str(CALLER))),
         stdin=asyncio.subprocess.PIPE,
