@@ -24,3 +24,10 @@ def new_key() -> Key:
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Key(pem.decode(), request.public_bytes(serialization.Encoding.DER))
+
+
+def signature_by(pem: str, content: bytes) -> bytes:
+    """ECDSA with SHA-256, by a private key (PEM)."""
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key.sign(content, ec.ECDSA(hashes.SHA256()))

@@ -101,6 +101,32 @@ class Identity:
         raise ValueError(f"{uri} is not spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>")
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Person:
+    """Somebody who uses the control plane by a token with a role. No workload lets anyone in by this."""
+
+    trust_domain: str
+    role: str
+    token: str
+
+    @property
+    def uri(self) -> str:
+        return f"{trust_domain_prefix(self.trust_domain)}role/{self.role}/{self.token}"
+
+    @classmethod
+    def from_uri(cls, uri: str) -> "Person":
+        """Raises ValueError for a URI of another shape."""
+        match uri.removeprefix("spiffe://").split("/"):
+            case [trust_domain, "role", role, token] if uri.startswith("spiffe://"):
+                return cls(trust_domain, role, token)
+        raise ValueError(f"{uri} is not spiffe://<trust-domain>/role/<role>/<token>")
+
+
+def workloads_prefix(trust_domain: str) -> str:
+    """What every SPIFFE id of a workload of the trust domain starts with."""
+    return f"{trust_domain_prefix(trust_domain)}ns/"
+
+
 def trust_domain_prefix(trust_domain: str) -> str:
     """What every SPIFFE id of the trust domain starts with."""
     return f"spiffe://{trust_domain}/"

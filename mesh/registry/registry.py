@@ -13,6 +13,8 @@ from mesh.model.documents import Documents, Key
 from mesh.model.names import Identity, InstanceId
 from mesh.model.topology import Topology
 from mesh.registry import documents, operations, schemas
+from mesh.registry.audit import entries
+from mesh.registry.caller import CALLER
 from mesh.registry.changes import Changes
 from mesh.registry.documents import Outcome
 from mesh.registry.known import NOTHING_READ, Offer, Origin, Source
@@ -20,6 +22,7 @@ from mesh.registry.leases import TERM, Addresses, Lease, Report, next_end, over,
 from mesh.registry.operations import Desired
 from mesh.registry.state import State
 from mesh.registry.store import Store
+from mesh.registry.tokens import Tokens
 
 T = TypeVar("T")
 
@@ -60,6 +63,7 @@ class Registry:
         self.ended = 0
         """How many leases have ended since this process began."""
         self.term = term
+        self.tokens = Tokens(store, now)
         self._store = store
         self._now = now
         self._uptime = uptime
@@ -222,7 +226,8 @@ class Registry:
             outcome = edit(self._state)
             if outcome.state != self._state:
                 meaning = _Meaning.of(outcome.state)
-                await self._store.save(self._state, outcome.state, descriptors)
+                audit = entries(self._state, outcome.state, self._now(), CALLER.get().name)
+                await self._store.save(self._state, outcome.state, descriptors, audit)
                 self._state, self._meaning = outcome.state, meaning
                 self.changed.notify()
             return outcome

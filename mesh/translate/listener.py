@@ -12,9 +12,9 @@ from mesh.model.names import (
     OUTBOUND,
     app_cluster,
     inbound_name,
-    trust_domain_prefix,
     upstream_listener_name,
     upstream_routes_name,
+    workloads_prefix,
 )
 from mesh.model.shape import InstancePort, InstanceUpstream
 from mesh.model.topology import Address
@@ -55,7 +55,7 @@ def inbound_listener(port: InstancePort, trust_domain: str) -> listener_pb2.List
                 name="mtls",
                 filter_chain_match=listener_components_pb2.FilterChainMatch(transport_protocol="tls"),
                 filters=[_to_service(port, name)],
-                transport_socket=downstream_tls(trust_domain_prefix(trust_domain), alpn(port.protocol)),
+                transport_socket=downstream_tls(workloads_prefix(trust_domain), alpn(port.protocol)),
             )
         ],
     )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mesh.model.names import (
     Identity,
     InstanceId,
+    Person,
     Target,
     app_cluster,
     control_plane_identity,
@@ -16,6 +17,7 @@ from mesh.model.names import (
     upstream_listener_name,
     upstream_routes_name,
     upstream_routes_target,
+    workloads_prefix,
 )
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
@@ -93,3 +95,20 @@ def test_a_target_is_found_again_from_its_routes(namespace: str, service: str) -
     target = Target(namespace, service, 1, "v2")
 
     assert upstream_routes_target(upstream_routes_name(target)) == target
+
+
+def test_a_person_is_found_again_from_its_uri_and_is_no_workload() -> None:
+    person = Person("proa.local", "viewer", "a1b2")
+
+    assert person.uri == "spiffe://proa.local/role/viewer/a1b2"
+    assert Person.from_uri(person.uri) == person
+    assert not person.uri.startswith(workloads_prefix("proa.local"))
+    assert Identity("proa.local", "shop", "orders").uri.startswith(workloads_prefix("proa.local"))
+    with pytest.raises(ValueError, match="is not spiffe"):
+        Identity.from_uri(person.uri)
+
+
+@pytest.mark.parametrize("uri", ["", "spiffe://x/ns/a/sa/b", "https://x/role/viewer/a", "spiffe://x/role/viewer"])
+def test_another_uri_is_no_person(uri: str) -> None:
+    with pytest.raises(ValueError, match="is not spiffe"):
+        Person.from_uri(uri)

@@ -48,14 +48,14 @@ def test_whoever_answers_must_prove_the_account_of_the_service() -> None:
     ]
 
 
-def test_whoever_calls_must_be_of_the_trust_domain() -> None:
+def test_whoever_calls_must_be_a_workload_of_the_trust_domain() -> None:
     [inbound, *_] = map(as_json, SCENARIOS["grpc"].own.listeners)
     [chain] = inbound["filter_chains"]
     tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
     [name] = tls["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"]
 
     assert chain["filter_chain_match"] == {"transport_protocol": "tls"}
-    assert name == {"san_type": "URI", "matcher": {"prefix": "spiffe://proa.local/"}}
+    assert name == {"san_type": "URI", "matcher": {"prefix": "spiffe://proa.local/ns/"}}
 
 
 def test_a_policy_reaches_the_routes_of_its_service() -> None:

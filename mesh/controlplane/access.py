@@ -1,0 +1,192 @@
+"""Who may call what: a row for each method of the API, and the interceptor that holds every call to it."""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from mesh.errors import AccessError, MeshError
+from mesh.model.names import Identity, Person
+from mesh.registry.caller import CALLER, Caller
+from mesh.registry.registry import Registry
+from mesh.xds.services import SERVICES
+
+PEOPLE: Final = ("viewer", "operator", "admin")
+"""Roles. Each may do what those before it may."""
+
+
+class Who(Enum):
+    """Whom a method is for, besides the owner of the socket."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+    WORKLOAD = "workload"
+    CERTIFIED = "certified"
+    """Everyone with a certificate of the mesh."""
+
+
+WHO: Final[Mapping[str, Who]] = {
+    "/proa.v1.DocumentService/ApplyDocuments": Who.OPERATOR,
+    "/proa.v1.DocumentService/ReplaceFileSet": Who.OPERATOR,
+    "/proa.v1.DocumentService/ListDocuments": Who.VIEWER,
+    "/proa.v1.DocumentService/DeleteDocuments": Who.OPERATOR,
+    "/proa.v1.WorkloadService/WatchWorkloads": Who.VIEWER,
+    "/proa.v1.WorkloadService/ScaleWorkload": Who.OPERATOR,
+    "/proa.v1.WorkloadService/RestartWorkload": Who.OPERATOR,
+    "/proa.v1.AgentService/GetLaunchPlan": Who.WORKLOAD,
+    "/proa.v1.AgentService/SignCertificate": Who.WORKLOAD,
+    "/proa.v1.AgentService/Attach": Who.WORKLOAD,
+    "/proa.v1.StatusService/WatchInstances": Who.VIEWER,
+    "/proa.v1.StatusService/ListProxies": Who.VIEWER,
+    "/proa.v1.SchemaService/ReportSchema": Who.WORKLOAD,
+    "/proa.v1.SchemaService/ListSchemas": Who.VIEWER,
+    "/proa.v1.SchemaService/PushSchema": Who.OPERATOR,
+    "/proa.v1.SchemaService/DeletePushedSchema": Who.OPERATOR,
+    "/proa.v1.DebugService/GetSnapshot": Who.VIEWER,
+    "/proa.v1.CaService/GetAuthority": Who.VIEWER,
+    "/proa.v1.CaService/RotateRoot": Who.ADMIN,
+    "/proa.v1.TokenService/CreateToken": Who.ADMIN,
+    "/proa.v1.TokenService/ListTokens": Who.ADMIN,
+    "/proa.v1.TokenService/RevokeToken": Who.ADMIN,
+    "/proa.v1.TokenService/RedeemToken": Who.CERTIFIED,
+    "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus": Who.VIEWER,
+    "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus": Who.VIEWER,
+    "/grpc.health.v1.Health/Check": Who.CERTIFIED,
+    "/grpc.health.v1.Health/Watch": Who.CERTIFIED,
+    "/grpc.health.v1.Health/List": Who.CERTIFIED,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Who.VIEWER,
+    **{f"/{one.name}/{method}": Who.WORKLOAD for one in SERVICES for method in (one.sotw, one.delta, one.fetch)},
+}
+"""A method without a row is for nobody but the owner of the socket."""
+
+FIRST_CONTACT: Final = ("/proa.v1.AgentService/SignCertificate", "/proa.v1.TokenService/RedeemToken")
+"""What takes clients without a certificate, on a port of its own: both need a token."""
+
+OWNER: Final = Caller("the owner of the socket")
+STRANGER: Final = Caller("whoever has a token")
+
+REMEDY: Final = "Ask for a token with a role that may: proa token create --role"
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Door = Callable[[str, Any], Awaitable[Caller]]
+"""Takes a method and the context of a call. Raises AccessError for who may not make it."""
+
+log = logging.getLogger(__name__)
+
+
+async def socket_door(method: str, context: Any) -> Caller:
+    """Only its owner can open the socket, and to him the files of the mesh belong, its root's key among them."""
+    return OWNER
+
+
+async def first_contact_door(method: str, context: Any) -> Caller:
+    if method not in FIRST_CONTACT:
+        raise AccessError(method, "this port is for first certificates only", "Show a certificate at the port below")
+    return STRANGER
+
+
+class CertificateDoor:
+    """Lets in by the certificate that the connection was made with."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def __call__(self, method: str, context: Any) -> Caller:
+        uri = next((value.decode() for value in context.auth_context().get("peer_spiffe_id", ())), "")
+        who = WHO.get(method)
+        caller, role = await self._caller(uri, method)
+        if who is Who.CERTIFIED or (who is not None and role in _enough(who)):
+            return caller
+        need = f"this needs {who.value}" if who else "this is for the owner of the socket alone"
+        raise AccessError(method, f"{caller.name} may not do that, {need}", REMEDY)
+
+    async def _caller(self, uri: str, method: str) -> tuple[Caller, str]:
+        """Whose certificate it is, and the role that comes with it."""
+        identity, person = _parsed(Identity, uri), _parsed(Person, uri)
+        known = identity or person
+        if known is None or known.trust_domain != self._registry.state.trust_domain:
+            raise AccessError(method, f"a certificate of {uri or 'nobody'} is of no use here", REMEDY)
+        if person is None:
+            return Caller(uri, uri), Who.WORKLOAD.value
+        await self._registry.tokens.check(person.token)
+        return Caller(f"{person.role} by token {person.token}"), person.role
+
+
+def _parsed(kind: Any, uri: str) -> Any:
+    try:
+        return kind.from_uri(uri)
+    except ValueError:
+        return None
+
+
+def _enough(who: Who) -> tuple[str, ...]:
+    return PEOPLE[PEOPLE.index(who.value) :] if who.value in PEOPLE else (who.value,)
+
+
+def may_act_for(identity: Identity) -> None:
+    """Raises AccessError when a workload calls in the name of another one."""
+    caller = CALLER.get()
+    if caller.identity and caller.identity != identity.uri:
+        raise AccessError(identity.uri, f"{caller.identity} may only act for itself", "Join with a token of its own")
+
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):
+    """Everything that a server serves is behind its door. Who has come in is in `CALLER`."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        return _behind(self._door, handler_call_details.method, handler) if handler else handler
+
+
+def _behind(door: Door, method: str, handler: Any) -> Handler:
+    async def enter(context: Any) -> None:
+        try:
+            CALLER.set(await door(method, context))
+        except MeshError as error:
+            log.warning("access_refused method=%s peer=%s reason=%s", method, context.peer(), error)
+            status = grpc.StatusCode.PERMISSION_DENIED if isinstance(error, AccessError) else grpc.StatusCode.INTERNAL
+            await context.abort(status, str(error))
+
+    codecs = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(_call(enter, handler.unary_unary), **codecs)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(_stream(enter, handler.unary_stream), **codecs)
+    return grpc.stream_stream_rpc_method_handler(_stream(enter, handler.stream_stream), **codecs)
+
+
+Enter = Callable[[Any], Awaitable[None]]
+
+
+def _call(enter: Enter, serve: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def behind(request: Any, context: Any) -> Any:
+        await enter(context)
+        return await serve(request, context)
+
+    return behind
+
+
+def _stream(enter: Enter, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    if not inspect.isasyncgenfunction(serve):
+        return _call(enter, serve)  # one that writes to its context
+
+    async def behind(request: Any, context: Any) -> AsyncIterator[Any]:
+        await enter(context)
+        async for response in serve(request, context):
+            yield response
+
+    return behind

@@ -1,0 +1,91 @@
+"""The proof that comes with a renewal: a certificate of the mesh that has not ended, and a signature by its key."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mesh.errors import AccessError
+
+LONGEST_CHAIN: Final = 5
+LARGEST_CHAIN: Final = 64 * 1024
+"""Characters. It comes from whoever can reach the API."""
+
+REMEDY: Final = "Join again with a new token: proa token create"
+
+
+def proven(chain_pem: str, signature: bytes, csr: bytes, roots: Sequence[x509.Certificate], now: datetime) -> str:
+    """The SPIFFE id of whoever holds the key of this chain's leaf, and has signed `csr` with it.
+
+    Raises AccessError when one of `roots` has not signed it, it is not valid `now`, or the signature is another's.
+    """
+    chain = _read(chain_pem)
+    if not _leads_to(chain, roots, now):
+        raise _refused("it is not of this mesh, or has ended")
+    key = chain[0].public_key()
+    try:
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise _refused("its key is not an elliptic-curve key")
+        key.verify(signature, csr, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise _refused("whoever sent it does not have its key") from None
+    return spiffe_id(chain[0])
+
+
+def spiffe_id(leaf: x509.Certificate) -> str:
+    """Its only URI, "" when it has none or several."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return uris[0] if len(uris) == 1 else ""
+
+
+def _read(chain_pem: str) -> tuple[x509.Certificate, ...]:
+    try:
+        chain = x509.load_pem_x509_certificates(chain_pem.encode()) if len(chain_pem) <= LARGEST_CHAIN else []
+    except ValueError:
+        chain = []
+    if not 0 < len(chain) <= LONGEST_CHAIN:
+        raise _refused("it cannot be read")
+    return tuple(chain)
+
+
+def _leads_to(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> bool:
+    """Each is signed by the next, which may sign; one of them by a root; all are valid up to there."""
+    for below, above in zip(chain, (*chain[1:], None), strict=True):
+        if not _is_valid(below, now):
+            return False
+        if any(_is_signed_by(below, root) and _is_valid(root, now) for root in roots):
+            return True
+        if above is None or not _may_sign(above) or not _is_signed_by(below, above):
+            return False
+    return False
+
+
+def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _refused(why: str) -> AccessError:
+    return AccessError("the certificate to be renewed", why, REMEDY)
