@@ -11,7 +11,8 @@ import psutil
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from tests.mesh.running import RunningMesh, documents, eventually, workload
+from tests.mesh.load import add_stock, connected, outcomes, place_order
+from tests.mesh.running import RunningMesh, documents, eventually, soon, workload
 
 pytestmark = pytest.mark.envoy
 
@@ -99,6 +100,21 @@ def test_a_new_schema_counts_when_the_service_is_back_and_outlives_the_control_p
     eventually(lambda: mesh.file["control_plane"]["pid"] not in (None, control_plane.pid))
     eventually(lambda: mesh.proa("schema", "get", "shop").returncode == 0)
     assert json.loads(mesh.proa("schema", "get", "shop", "-o", "json").stdout) == before
+
+
+async def test_what_the_proto_calls_idempotent_is_tried_again_as_soon_as_it_is_known(
+    launch: Callable[..., RunningMesh], bookstore: Callable[..., Path]
+) -> None:
+    mesh = launch(bookstore(inventory={"env": {"FAIL_EVERY": "3"}}))
+    await soon(lambda: "InventoryService/Reserve" in mesh.proa("schema", "get", "inventory").stdout)
+    async with (
+        connected(mesh.instance("orders")["address"]) as orders,
+        connected(mesh.upstream("orders", "inventory")) as inventory,
+    ):
+        await add_stock(inventory)
+        await soon(lambda: all(proxy["state"] == "SYNCED" for proxy in mesh.proxies().values()))
+
+        assert set(await outcomes(place_order(orders), 30)) == {"OK"}
 
 
 def test_what_only_the_canary_has_is_known_with_who_has_it(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:
