@@ -8,6 +8,7 @@ has any more.
 import hashlib
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 from weakref import WeakValueDictionary, ref
 
@@ -199,10 +200,21 @@ class Known:
 _known: Final[WeakValueDictionary[tuple[Asked, int, frozenset[str], bool], Known]] = WeakValueDictionary()
 
 
-def newcomer(type_url: str, form: Form, names: Iterable[str] = (), *, wildcard: bool = False) -> Known:
+FIRST_RESPONSES: Final = 64
+FEW_NAMES: Final = 2_000
+"""What so many clients were told first is kept for those that connect next, unless they ask for more names than a mesh
+has: names are what a peer can make us keep."""
+
+
+def newcomer(type_url: str, form: Form, names: frozenset[str] = NO_NAMES, *, wildcard: bool = False) -> Known:
     """A client that has heard nothing."""
-    named = frozenset(names)
-    return known(_asked.get((type_url, form, named, wildcard)), NOTHING, named, is_new=True)
+    make = _newcomer if len(names) <= FEW_NAMES else _newcomer.__wrapped__
+    return make(type_url, form, names, wildcard)
+
+
+@lru_cache(maxsize=FIRST_RESPONSES)
+def _newcomer(type_url: str, form: Form, names: frozenset[str], wildcard: bool) -> Known:
+    return known(_asked.get((type_url, form, names, wildcard)), NOTHING, names, is_new=True)
 
 
 def settled(type_url: str, form: Form, names: frozenset[str], wildcard: bool, there: Named) -> Known:

@@ -109,6 +109,7 @@ class DiscoveryService:
             session = Session(peer, variant, stream, source, status, self._identifier)
             with source.watch(peer.node_id, peer.locality, session.wake):
                 session.receive(request)
+                del first, request  # else they are kept as long as the stream
                 async with asyncio.TaskGroup() as tasks:
                     writer = tasks.create_task(session.write(context.write))
                     await session.read(messages)

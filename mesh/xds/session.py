@@ -85,18 +85,23 @@ class Session(Generic[R]):
         """Until the peer has said all."""
         async for message in messages:
             self.receive(self._variant.decode(message))
+            del message  # else it is kept until the next one comes
 
     async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         """Until it is cancelled."""
         while True:
             await self._until_due()
             while response := self._next():
-                self._bytes_sent += sum(len(resource.value) for resource in response.resources)
-                self._resources_sent += len(response.resources)
-                message = self._variant.encode(response, self._identifier)
-                self._status.tally(_label(response.type_url)).sent(len(message))
-                await send(message)
+                # In one expression: a name for the message would keep it until there is another.
+                await send(self._encoded(response))
             self._settle()
+
+    def _encoded(self, response: Response) -> bytes:
+        self._bytes_sent += sum(len(resource.value) for resource in response.resources)
+        self._resources_sent += len(response.resources)
+        message = self._variant.encode(response, self._identifier)
+        self._status.tally(_label(response.type_url)).sent(len(message))
+        return message
 
     def _note(self, answer: Answer) -> None:
         tally = self._status.tally(_label(answer.type_url))

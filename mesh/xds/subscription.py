@@ -6,7 +6,7 @@ from datetime import timedelta
 from mesh.registry.status import Refused, ResourceStatus
 from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
-from mesh.xds.known import Form, newcomer
+from mesh.xds.known import NO_NAMES, Form, newcomer
 from mesh.xds.ledger import Ledger, ledger_of
 from mesh.xds.messages import Acceptance, Answer, Content, Delta, Response
 
@@ -35,7 +35,7 @@ class Subscription:
         "type_url",
     )
 
-    def __init__(self, type_url: str, form: Form, names: Iterable[str] = (), *, wildcard: bool = False) -> None:
+    def __init__(self, type_url: str, form: Form, names: frozenset[str] = NO_NAMES, *, wildcard: bool = False) -> None:
         self.type_url = type_url
         self.in_flight: Response | None = None
         self.sent = self.acked = self.nacked = ""
@@ -113,7 +113,7 @@ class Subscription:
         if self._ledger:
             self._ledger.accept(response)
         else:
-            self._known = self._told
+            self._known, self._awaited = self._told, ()
         self.in_flight = None
         if self.acked != response.version:
             self.acked, self.acked_at = response.version, now
