@@ -11,7 +11,7 @@ from mesh.model.schema import Idempotency, Method, Schema
 from mesh.model.topology import ServicePort
 from mesh.model.traffic import Affinity, BackendTrafficPolicy, Retry, Timeouts
 from mesh.model.workload import Protocol
-from mesh.policy.retry import HARMLESS, SAFE, USUAL, RetryPolicy, policies_for
+from mesh.policy.retry import HARMLESS, SAFE, USUAL, RetryPolicy, longest_wait, policies_for
 
 REQUEST: Final = timedelta(seconds=60)
 """The longest deadline of a unary call, and the one of a call that comes without, when nothing else is said."""
@@ -144,7 +144,7 @@ def _retry(values: Mapping[str, Any], method: Method | None) -> RetryPolicy | No
         per_try_timeout=values.get("retry.per_try_timeout"),
         base_interval=base,
         # Two places may have said one each.
-        max_interval=max(longest or max(USUAL.max_interval, 10 * base), base),
+        max_interval=max(longest or longest_wait(base), base),
     )
 
 

@@ -28,6 +28,13 @@ class RetryPolicy:
 
 USUAL: Final = RetryPolicy()
 
+LONGEST_GUESS: Final = timedelta(hours=1)
+
+
+def longest_wait(base: timedelta) -> timedelta:
+    """Between two tries, when only the first wait is said: ten times that, within reason."""
+    return max(base, USUAL.max_interval, min(10 * base, LONGEST_GUESS))
+
 
 def policies_for(
     service: str, namespace: str, port: ServicePort, policies: Iterable[BackendTrafficPolicy]

@@ -14,7 +14,7 @@ from mesh.model.route import GrpcMatch, HeaderChange, PathChange, Redirect, Rewr
 from mesh.model.traffic import Affinity
 from mesh.model.workload import Protocol
 from mesh.policy.calls import CallPolicy
-from mesh.policy.retry import SAFE, USUAL, RetryPolicy
+from mesh.policy.retry import SAFE, USUAL, RetryPolicy, longest_wait
 from mesh.policy.routing import Copies, Route, Share
 from mesh.translate.wrappers import duration, typed_config, uint32
 
@@ -226,7 +226,7 @@ def _retry(of_policy: RetryPolicy | None, said: RouteRetry | None) -> RetryPolic
         num_retries=said.attempts or USUAL.num_retries,
         triggers=SAFE,
         base_interval=base,
-        max_interval=max(USUAL.max_interval, 10 * base),
+        max_interval=longest_wait(base),
     )
 
 

@@ -19,11 +19,12 @@ from mesh.model.schema import Method, Schema
 from mesh.model.shape import Instance
 from mesh.policy.view import ProxyView
 from mesh.translate.bootstrap import runtime
-from mesh.translate.resources import instance_resources, resources_for
+from mesh.translate.resources import Resources, instance_resources, resources_for
 from tests.builders import a_view, an_instance, documents
 from tests.unit.translate.scenarios import as_json
 
 SECONDS = 15.0
+NOWHERE: Mapping[str, int] = {}
 NO_RESOLVER = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 
 
@@ -146,20 +147,28 @@ async def _serving(service: Service) -> AsyncIterator[int]:
 
 
 def _config(view: ProxyView, instance: Instance, ports: Mapping[str, int], upstream: str) -> dict[str, Any]:
-    """Routes and clusters as they are sent, but in one file, and with neither TLS nor anything by discovery."""
-    shared, own = resources_for(view), instance_resources(instance)
-    [listener] = [as_json(one) for one in own.listeners if one.name == f"upstream/{upstream}"]
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    routes = {one.name: as_json(one) for one in shared.routes}
-    manager["route_config"] = {**routes[manager.pop("rds")["route_config_name"]], "validate_clusters": False}
-    manager["http_filters"] = manager["http_filters"][-1:]
-    manager["access_log"] = []
-    listener["address"]["socket_address"]["port_value"] = 0
+    """What Envoy needs for the one listener of the upstream."""
+    config = inlined(resources_for(view), instance_resources(instance), ports)
+    static = config["static_resources"]
+    static["listeners"] = [one for one in static["listeners"] if one["name"] == f"upstream/{upstream}"]
+    return config
+
+
+def inlined(shared: Resources, own: Resources, ports: Mapping[str, int] = NOWHERE) -> dict[str, Any]:
+    """Outbound listeners, routes and clusters in one file, with neither TLS nor anything by discovery."""
+    routes = {one.name: {**as_json(one), "validate_clusters": False} for one in shared.routes}
+    listeners = [as_json(one) for one in own.listeners if one.name.startswith(("upstream/", "outbound"))]
+    for listener in listeners:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        manager["route_config"] = routes[manager.pop("rds")["route_config_name"]]
+        manager["http_filters"] = manager["http_filters"][-1:]
+        manager["access_log"] = []
+        listener["address"]["socket_address"]["port_value"] = 0
     clusters = [_static(as_json(one), ports.get(one.name)) for one in shared.clusters]
     return {
         "admin": {"address": {"pipe": {"path": "admin.sock"}}},
         "layered_runtime": {"layers": as_json(runtime())["layers"][:1]},
-        "static_resources": {"listeners": [listener], "clusters": clusters},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
     }
 
 
