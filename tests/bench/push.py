@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.compiling import policy_change
-from tests.bench.rig import ROOT, Rig, Server, change, least, missing, raise_limits
+from tests.bench.rig import ROOT, Rig, Server, change, least, load_rulers, missing, raise_limits
 
 RESULT = ROOT / "build" / "bench" / "push.json"
 FULL = bool(os.environ.get("FULL"))
@@ -50,13 +50,17 @@ def main() -> int:
     if lacking := missing():
         return finish(rows, [f"missing: {what}" for what in lacking])
     raise_limits()
-    rig = Rig.built()
+    rulers = load_rulers()
+    try:
+        rig = Rig.built(rulers)
+    except rulers.RulerError as error:
+        return finish(rows, [f"the rulers cannot be built: {error}"])
     failures = []
     for section, arguments in sections():
         try:
             rows += section(rig, *arguments)
-        except (rig.rulers.RulerError, AssertionError) as error:
-            failures.append(f"{section.__name__} {arguments}: {error}")
+        except (rulers.RulerError, AssertionError, OSError) as error:
+            failures.append(f"{section.__name__}{arguments}: {type(error).__name__}: {error}")
     return finish(rows, failures)
 
 

@@ -26,13 +26,13 @@ LIBRARIES = {"libssl-dev": "openssl/ssl.h", "libnghttp2-dev": "nghttp2/nghttp2.h
 
 
 def missing() -> list[str]:
-    """What has to be there before anything can be measured."""
+    """What has to be there before anything can be measured. Without gcc nobody looks for what it would need."""
     wanted = {
         f"the rulers (RULERS=<folder>, tried {RULERS.name})": (RULERS / "rulers.py").exists(),
-        "gcc": shutil.which("gcc") is not None,
-        "make": shutil.which("make") is not None,
-        **{library: has_header(header) for library, header in LIBRARIES.items()},
+        **{program: shutil.which(program) is not None for program in ("gcc", "make")},
     }
+    if wanted["gcc"]:
+        wanted |= {library: has_header(header) for library, header in LIBRARIES.items()}
     return [what for what, is_there in wanted.items() if not is_there]
 
 
@@ -104,8 +104,7 @@ class Rig:
     tools: Path
 
     @classmethod
-    def built(cls) -> "Rig":
-        rulers = load_rulers()
+    def built(cls, rulers: ModuleType) -> "Rig":
         return cls(rulers, rulers.build(ROOT / "build" / "rulers"))
 
     @contextmanager
