@@ -13,13 +13,13 @@ from mesh.model.names import (
     upstream_routes_name,
 )
 from mesh.model.route import ParentRef
-from mesh.model.shape import shape_of
+from mesh.model.shape import client_shape, shape_of
 from mesh.model.topology import Topology
 from mesh.model.traffic import BackendTrafficPolicy
 from mesh.model.workload import Workload
 from mesh.policy.retry import policies_for
 from mesh.policy.routing import AnyRoute, bound_routes
-from mesh.policy.view import VirtualHost, view_for
+from mesh.policy.view import ProxyView, VirtualHost, view_for
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 Written = Workload | BackendTrafficPolicy | AnyRoute
@@ -50,24 +50,49 @@ def provenance(workload: Workload, topology: Topology, documents: Documents) -> 
         found |= dict.fromkeys(((LISTENER, name), (ROUTE, name), (CLUSTER, app_cluster(port.number))), own)
     for upstream in workload.upstreams:
         found[LISTENER, upstream_listener_name(upstream.key)] = own
+    found |= _shared(view, workload.namespace, topology, documents)
+    found[ROUTE, OUTBOUND] = _origins([*_everything(view, workload.namespace, topology, documents), workload])
+    return found
+
+
+def client_provenance(namespace: str, topology: Topology, documents: Documents) -> Provenance:
+    """The same of gRPC clients of a namespace; a listener is made from what its routes are made from."""
+    view = view_for(client_shape(namespace), topology, documents)
+    found = _shared(view, namespace, topology, documents)
+    listeners = {
+        (LISTENER, name): found[ROUTE, upstream_routes_name(host.target)]
+        for host in view.virtual_hosts
+        for name in host.hosts
+    }
+    return {**found, **listeners}
+
+
+def _shared(view: ProxyView, caller: str, topology: Topology, documents: Documents) -> Provenance:
+    """Clusters, endpoints, and the routes to one service each."""
+    found: dict[tuple[str, str], tuple[Origin, ...]] = {}
     for destination in view.destinations:
         target = destination.target
         answer = _origins(_workloads(target, documents))
         decide = _origins(_policies(target, topology, documents)) if destination.affinity else ()
         found |= {(CLUSTER, target.cluster): (*decide, *answer), (ENDPOINT, target.cluster): answer}
-    everything: list[Written] = []
     for host in view.virtual_hosts:
-        said = [
-            *_routes(host, workload.namespace, topology, documents),
-            *_policies(host.target, topology, documents),
-            *(one for route in host.routes for target in route.targets for one in _workloads(target, documents)),
-            *_workloads(host.target, documents),
-        ]
-        found[ROUTE, upstream_routes_name(host.target)] = _origins(said)
-        everything += said
-    everything.sort(key=lambda one: isinstance(one, Workload))
-    found[ROUTE, OUTBOUND] = _origins([*everything, workload])
+        found[ROUTE, upstream_routes_name(host.target)] = _origins(_said(host, caller, topology, documents))
     return found
+
+
+def _everything(view: ProxyView, caller: str, topology: Topology, documents: Documents) -> list[Written]:
+    """All that the routes of all services are made from; workloads come last."""
+    said = [one for host in view.virtual_hosts for one in _said(host, caller, topology, documents)]
+    return sorted(said, key=lambda one: isinstance(one, Workload))
+
+
+def _said(host: VirtualHost, caller: str, topology: Topology, documents: Documents) -> list[Written]:
+    return [
+        *_routes(host, caller, topology, documents),
+        *_policies(host.target, topology, documents),
+        *(one for route in host.routes for target in route.targets for one in _workloads(target, documents)),
+        *_workloads(host.target, documents),
+    ]
 
 
 def _routes(host: VirtualHost, caller: str, topology: Topology, documents: Documents) -> tuple[AnyRoute, ...]:

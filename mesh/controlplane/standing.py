@@ -5,12 +5,16 @@ from functools import cache
 
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.conditions import Obstacle, Standing
-from mesh.controlplane.provenance import Provenance, provenance
+from mesh.controlplane.provenance import Provenance, client_provenance, provenance
 from mesh.model.documents import Key
 from mesh.model.names import InstanceId
+from mesh.model.shape import Role
 from mesh.model.workload import Workload
+from mesh.registry.leases import Lease
 from mesh.registry.registry import Registry
 from mesh.registry.status import ProxyState, ProxyStatus, StatusBoard
+
+_Behind = tuple[Provenance, frozenset[Key]]
 
 
 class Standings:
@@ -28,15 +32,15 @@ class Standings:
         connected = (one for one in self._board.proxies() if one.state is not ProxyState.DISCONNECTED)
         known = cache(self._provenance)
         return tuple(
-            self._standing(proxy, *known(workload), lags=proxy.node_id in lagging)
+            self._standing(proxy, *(self._of_client(lease) or known(lease.workload)), lags=proxy.node_id in lagging)
             for proxy in connected
-            if (workload := self._workload(proxy.node_id))
+            if (lease := self._lease(proxy.node_id))
         )
 
     def provenance(self, node_id: str) -> Provenance:
         """Where the resources of one proxy come from; empty for one that nobody has attached."""
-        workload = self._workload(node_id)
-        return self._provenance(workload)[0] if workload else {}
+        lease = self._lease(node_id)
+        return (self._of_client(lease) or self._provenance(lease.workload))[0] if lease else {}
 
     def _standing(self, proxy: ProxyStatus, made_from: Provenance, origins: frozenset[Key], *, lags: bool) -> Standing:
         return Standing(
@@ -48,14 +52,24 @@ class Standings:
             problem=self._compiler.problems.get(proxy.node_id, ""),
         )
 
-    def _workload(self, node_id: str) -> Workload | None:
-        lease = self._registry.leases.get(InstanceId.from_node_id(node_id))
-        return lease.workload if lease else None
+    def _lease(self, node_id: str) -> Lease | None:
+        return self._registry.leases.get(InstanceId.from_node_id(node_id))
 
-    def _provenance(self, workload: Workload) -> tuple[Provenance, frozenset[Key]]:
+    def _provenance(self, workload: Workload) -> _Behind:
         """And all documents in it."""
-        found = provenance(workload, self._registry.topology, self._registry.documents)
-        return found, frozenset(origin.key for origins in found.values() for origin in origins)
+        return _behind(provenance(workload, self._registry.topology, self._registry.documents))
+
+    def _of_client(self, lease: Lease) -> _Behind | None:
+        """The same of a gRPC client, which has what it follows and no more; None for a proxy."""
+        if lease.role is not Role.GRPC_CLIENT:
+            return None
+        follows = {(one.type_url, one.name) for one in self._board.resources(lease.id.node_id) or ()}
+        found = client_provenance(lease.id.namespace, self._registry.topology, self._registry.documents)
+        return _behind({resource: origins for resource, origins in found.items() if resource in follows})
+
+
+def _behind(found: Provenance) -> _Behind:
+    return found, frozenset(origin.key for origins in found.values() for origin in origins)
 
 
 def _refused(proxy: ProxyStatus, made_from: Provenance) -> Iterator[Obstacle]:

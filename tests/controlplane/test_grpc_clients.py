@@ -9,7 +9,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from mesh.api.proa.v1 import agents_pb2, status_pb2
+from mesh.api.proa.v1 import agents_pb2, documents_pb2, status_pb2
 from mesh.identity.key import new_key
 from mesh.model.names import InstanceId
 from mesh.registry.leases import NO_ADDRESSES, endpoints_of
@@ -220,6 +220,23 @@ async def test_what_is_said_of_a_client_is_bounded(shop: Plane) -> None:
 
     assert len(proxies[CLIENT.node_id].unmet) == 51
     assert proxies[CLIENT.node_id].unmet[-1] == "and 950 more"
+
+
+async def test_a_document_concerns_the_clients_that_call_its_service(shop: Plane) -> None:
+    async with told(shop, "inventory") as client:
+        await client.subscribe(ROUTE, ROUTES)
+        await client.until(ROUTES)
+        for name, count in (("inventory", 1), ("orders", 0)):
+            wanted = f"concerns {count} of the connected proxies"
+            async with asyncio.timeout(SECONDS):
+                while await programmed(shop.client, name) != wanted:  # noqa: ASYNC110 # it has yet to acknowledge
+                    await asyncio.sleep(0.02)
+
+
+async def programmed(client: Client, name: str) -> str:
+    found = await client.documents.ListDocuments(documents_pb2.ListDocumentsRequest(name=name))
+    [message] = [one.message for one in found.documents[0].conditions if one.type == "Programmed"]
+    return str(message)
 
 
 async def test_a_client_that_asks_for_nothing_that_is_there_holds_nobody_up(shop: Plane) -> None:

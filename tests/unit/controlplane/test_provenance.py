@@ -2,9 +2,12 @@
 
 import pytest
 
-from mesh.controlplane.provenance import Provenance, provenance
+from mesh.controlplane.provenance import Provenance, client_provenance, provenance
 from mesh.model.documents import Documents
+from mesh.model.names import NOBODY
+from mesh.model.shape import client_shape
 from mesh.model.topology import topology_of
+from mesh.policy.view import view_for
 from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME
 from mesh.translate.resources import instance_resources, resources_for
@@ -83,3 +86,13 @@ def test_an_origin_says_where_the_document_is_written() -> None:
     [origin] = provenance_of("web")[LISTENER, "outbound"]
 
     assert (str(origin.key), origin.where) == ("Workload/shop/web", "mesh.yaml:1")
+
+
+def test_what_a_grpc_client_has_is_made_from_what_it_calls_and_from_no_document_of_its_own() -> None:
+    found = client_provenance("elsewhere", topology_of(SHOP), SHOP)
+    view = view_for(client_shape("elsewhere"), topology_of(SHOP), SHOP)
+    named = part(resources_for(view)).resources.items()
+
+    assert {(url, name) for url, of_type in named for name in of_type} - {(CLUSTER, NOBODY)} <= found.keys()
+    behind = [origin.key.name for origin in found[LISTENER, "stock.shop"]]
+    assert behind == ["of-port", "of-service", "stock", "stock-canary"]
