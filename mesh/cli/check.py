@@ -42,6 +42,7 @@ class Mesh:
     """What the mesh says of itself at one moment."""
 
     at: datetime
+    version: str
     proxies: Iterable[status_pb2.Proxy]
     instances: Iterable[status_pb2.Instance]
     schemas: Iterable[schema_pb2.ServiceSchema]
@@ -128,9 +129,11 @@ def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh
         certificates = certificates_of(state_of(state, server).folder, instances)
     except MeshError:  # a mesh on another machine: its files are not here
         certificates = ()
+    answer = status.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS)
     return Mesh(
         at=now(),
-        proxies=status.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS).proxies,
+        version=answer.version,
+        proxies=answer.proxies,
         instances=instances,
         schemas=schemas.ListSchemas(schema_pb2.ListSchemasRequest(), timeout=SECONDS).schemas,
         documents=documents.ListDocuments(documents_pb2.ListDocumentsRequest(), timeout=SECONDS).documents,
@@ -143,8 +146,12 @@ def _answers(_: Mesh) -> Iterable[Finding]:
 
 
 def _versions(mesh: Mesh) -> Iterator[Finding]:
+    from importlib.metadata import version
+
     from mesh.agent.envoy import NEWEST, OLDEST
 
+    if mesh.version != (mine := version("proa")):
+        yield Finding("the control plane", f"its Proa is {mesh.version}, this one is {mine}", "Start it again: proa up")
     for proxy in mesh.proxies:
         parts = proxy.envoy_version.split(".")
         if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]) or not proxy.envoy_version:
@@ -234,7 +241,7 @@ def _clause(text: str) -> str:
 
 CHECKS: Final = (
     Check(REACHED, _answers),
-    Check("Every Envoy is of a version that this Proa knows", _versions, fails=False),
+    Check("The control plane and every Envoy are of versions that fit this Proa", _versions, fails=False),
     Check("Every instance is healthy", _healthy),
     Check("Every proxy runs its newest configuration", _newest),
     Check("Documents name only what is there", _resolved),

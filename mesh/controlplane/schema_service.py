@@ -13,6 +13,7 @@ from mesh.controlplane.schema_view import service_schema
 from mesh.errors import LimitError, NotFoundError, ProtocolError, UsageError
 from mesh.model.descriptors import LARGEST_SET, digest_of
 from mesh.model.names import InstanceId
+from mesh.model.workload import Workload
 from mesh.registry.known import Offer, Origin, Source
 from mesh.registry.registry import Registry
 from mesh.registry.schemas import reading_of
@@ -67,18 +68,22 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         yield schema_pb2.ReportSchemaResponse(kept=schema_pb2.SchemaKept())
 
     async def ListSchemas(self, request: schema_pb2.ListSchemasRequest, context: Any) -> schema_pb2.ListSchemasResponse:
-        state, topology = self._registry.state, self._registry.topology
+        known, topology = self._registry.state.known, self._registry.topology
         services = [
             service
             for (namespace, name), service in sorted(topology.services.items())
             if request.namespace in ("", namespace) and request.service in ("", name)
         ]
         if request.service and not services:
-            known = ", ".join(f"{namespace}/{name}" for namespace, name in sorted(topology.services))
+            names = ", ".join(f"{namespace}/{name}" for namespace, name in sorted(topology.services))
             where = f"{request.namespace}/{request.service}".lstrip("/")
-            raise NotFoundError(where, "there is no such service", f"Services: {known or 'none'}")
-        schemas = [service_schema(service, state, topology) for service in services]
-        return schema_pb2.ListSchemasResponse(schemas=schemas)
+            raise NotFoundError(where, "there is no such service", f"Services: {names or 'none'}")
+        workloads: dict[tuple[str, str], list[Workload]] = {}
+        for workload in self._registry.documents.workloads:
+            workloads.setdefault((workload.namespace, workload.service), []).append(workload)
+        return schema_pb2.ListSchemasResponse(
+            schemas=[service_schema(one, workloads[one.namespace, one.name], known, topology) for one in services]
+        )
 
     async def PushSchema(self, request: schema_pb2.PushSchemaRequest, context: Any) -> schema_pb2.PushSchemaResponse:
         origin = Origin(request.namespace, service=request.service, version=request.version)

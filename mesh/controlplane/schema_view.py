@@ -1,6 +1,6 @@
 """What is known of a service's methods, as the messages of the API. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ from mesh.model.schema import CallOptions, Idempotency, Method
 from mesh.model.topology import Service, Topology
 from mesh.model.workload import Protocol, Workload
 from mesh.registry.known import Known, Origin, Source, pushes
-from mesh.registry.state import State
 
 PLUMBING: Final = "grpc."
 """How the names of gRPC's own services begin, which nobody pushes: health, reflection, channelz."""
@@ -29,7 +28,11 @@ SOURCES: Final = {
 }
 
 
-def service_schema(service: Service, state: State, topology: Topology) -> schema_pb2.ServiceSchema:
+def service_schema(
+    service: Service, workloads: Iterable[Workload], known: Mapping[Origin, Known], topology: Topology
+) -> schema_pb2.ServiceSchema:
+    """What is known of a service; `workloads` are its own."""
+    ordered = sorted(workloads, key=lambda workload: (workload.version, workload.name))
     schema = topology.schema(service.namespace, service.name)
     return schema_pb2.ServiceSchema(
         namespace=service.namespace,
@@ -37,7 +40,7 @@ def service_schema(service: Service, state: State, topology: Topology) -> schema
         grpc=any(port.protocol is Protocol.GRPC for port in service.ports),
         complete=schema is not None and schema.complete,
         methods=[_method(method, service, topology) for method in schema.methods] if schema else [],
-        versions=[*_pushed(service, state), *_told(service, state)],
+        versions=[*_pushed(service, known), *_told(ordered, known)],
     )
 
 
@@ -103,25 +106,22 @@ def _duration(value: timedelta) -> str:
     return "".join(parts)
 
 
-def _pushed(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema]:
-    versions = sorted({"", *(version for version, _ in service.identities)})
-    for version in versions:
-        if known := state.known.get(Origin(service.namespace, service=service.name, version=version)):
-            yield _version(known, version=version, workload="", overridden=False)
+def _pushed(service: Service, known: Mapping[Origin, Known]) -> Iterator[schema_pb2.VersionSchema]:
+    for version in ("", *service.versions):
+        if pushed := known.get(Origin(service.namespace, service=service.name, version=version)):
+            yield _version(pushed, version=version)
 
 
-def _told(service: Service, state: State) -> Iterator[schema_pb2.VersionSchema]:
-    for workload in _workloads(service, state):
-        known = state.known.get(Origin(workload.namespace, workload.name))
-        pushed = next(pushes((service.namespace, service.name, workload.version), state.known), None)
-        if known:
-            told = _version(known, version=workload.version, workload=workload.name, overridden=pushed is not None)
-            told.differences.extend(_differences(pushed, known))
-            yield told
+def _told(workloads: Iterable[Workload], known: Mapping[Origin, Known]) -> Iterator[schema_pb2.VersionSchema]:
+    for one in workloads:
+        pushed = next(pushes((one.namespace, one.service, one.version), known), None)
+        if told := known.get(Origin(one.namespace, one.name)):
+            shown = _version(told, version=one.version)
+            shown.differences.extend(_differences(pushed, told))
         else:
-            yield schema_pb2.VersionSchema(
-                version=workload.version, workload=workload.name, overridden=pushed is not None
-            )
+            shown = schema_pb2.VersionSchema(version=one.version)
+        shown.workload, shown.overridden = one.name, pushed is not None
+        yield shown
 
 
 def _differences(pushed: Known | None, told: Known) -> Iterator[str]:
@@ -138,23 +138,13 @@ def _differences(pushed: Known | None, told: Known) -> Iterator[str]:
                 yield f"{min(methods)}{more} {words}"
 
 
-def _workloads(service: Service, state: State) -> list[Workload]:
-    found = [kept.resource for kept in state.in_force().values()]
-    mine = [
-        w for w in found if isinstance(w, Workload) and (w.namespace, w.service) == (service.namespace, service.name)
-    ]
-    return sorted(mine, key=lambda workload: (workload.version, workload.name))
-
-
-def _version(known: Known, *, version: str, workload: str, overridden: bool) -> schema_pb2.VersionSchema:
+def _version(known: Known, *, version: str) -> schema_pb2.VersionSchema:
     since = Timestamp()
     since.FromDatetime(known.since)
     return schema_pb2.VersionSchema(
         version=version,
-        workload=workload,
         source=SOURCES[known.offer.source],
         digest=known.digest,
         since=since if known.digest else None,
-        overridden=overridden,
         problems=known.problems,
     )

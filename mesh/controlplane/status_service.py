@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from importlib.metadata import version
 from typing import Any, Final
 
 from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
@@ -55,6 +56,7 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
                 status_pb2.RefusedStreams(reason=refused.reason, count=refused.count, last=refused.last, at=refused.at)
                 for refused in self._board.refused_streams()
             ],
+            version=version("proa"),
         )
 
     def _proxy(self, proxy: ProxyStatus) -> status_pb2.Proxy:

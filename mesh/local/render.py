@@ -18,6 +18,7 @@ from mesh.config.nearest import did_you_mean
 from mesh.controlplane import wire
 from mesh.controlplane.plan import launch_plan
 from mesh.errors import ConfigError, NotFoundError, UsageError
+from mesh.local.known import known_schemas
 from mesh.local.state import State
 from mesh.local.supervisor import CONTROL_PLANE_OWNER, Files
 from mesh.model.documents import Documents
@@ -59,7 +60,7 @@ def rendered(files: Files, proxy: str, state: State | None) -> Rendered:
     if call.problems:
         return Rendered(None, call.problems)
     documents = Documents.of(written.resource for written in call.documents)
-    mesh = Planned(documents, topology_of(documents), state)
+    mesh = Planned(documents, topology_of(documents, known_schemas(documents, state)), state)
     workload, id_ = _named(proxy, documents.workloads)
     return Rendered(mesh.config_of(workload, id_), warnings=unresolved(documents, mesh.topology))
 

@@ -137,13 +137,9 @@ class Topology:
 
     def versions_with(self, namespace: str, name: str, method: Method) -> tuple[str, ...]:
         """The versions of the service that are known to have a method of this name, sorted."""
-        return tuple(
-            sorted(
-                version
-                for (space, service, version), schema in self.schemas.items()
-                if version and (space, service) == (namespace, name) and schema.method(method.service, method.name)
-            )
-        )
+        service = self.service(namespace, name)
+        of_version = {v: self.schema(namespace, name, v) for v in (service.versions if service else ())}
+        return tuple(v for v, schema in of_version.items() if schema and schema.method(method.service, method.name))
 
 
 def topology_of(documents: Documents, schemas: Schemas = NO_SCHEMAS) -> Topology:

@@ -9,10 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Table, and_, delete, event, insert, inspect, select, update
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Table,
+    and_,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from mesh.errors import ConfigError, StateError
 from mesh.model.descriptors import Reading, read
@@ -228,12 +242,31 @@ async def _sync_descriptors(connection: AsyncConnection, descriptors: Mapping[st
     await connection.execute(delete(DESCRIPTORS).where(DESCRIPTORS.c.digest.not_in(select(KNOWN.c.digest))))
 
 
+def known_at(path: Path) -> dict[Origin, Known]:
+    """What is known of methods in a state that a control plane may have open; nothing where there is no state."""
+    if not path.exists():
+        return {}
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=NullPool)
+    with _explained(path), engine.connect() as connection:
+        if not inspect(connection).has_table(KNOWN.name):
+            return {}
+        readings = {one.digest: read(one.content) for one in connection.execute(select(DESCRIPTORS))}
+        return _known_of(connection.execute(select(KNOWN)).mappings().all(), readings, [])
+
+
 async def _known(connection: AsyncConnection, problems: list[ConfigError]) -> dict[Origin, Known]:
     rows = (await connection.execute(select(KNOWN))).mappings().all()
-    readings: dict[str, Reading] = {"": NOTHING_READ}
+    readings: dict[str, Reading] = {}
     async for one in await connection.stream(select(DESCRIPTORS)):
         # One after the other, and in a thread: there may be a lot of them.
         readings[one.digest] = await asyncio.to_thread(read, one.content)
+    return _known_of(rows, readings, problems)
+
+
+def _known_of(
+    rows: Iterable[RowMapping], readings: Mapping[str, Reading], problems: list[ConfigError]
+) -> dict[Origin, Known]:
+    readings = {"": NOTHING_READ, **readings}
     found: dict[Origin, Known] = {}
     for row in rows:
         with _skipping(f"schema of {row['namespace']}/{row['workload'] or row['service']}", problems):

@@ -17,6 +17,7 @@ from mesh.model.descriptors import LARGEST_SET, digest_of
 from mesh.model.names import InstanceId
 from mesh.registry.known import Offer, Origin, Source
 from mesh.registry.registry import Registry
+from mesh.registry.store import known_at
 from tests.unit.registry.builders import NOON, call, workload
 
 ORDERS = InstanceId("shop", "orders", "orders-0")
@@ -273,6 +274,21 @@ async def test_a_restart_finds_what_was_known(opened):
     assert names(registry) == ["Put"]
     await registry.forget_schema(Origin("shop", service="orders", version="v1"))
     assert names(registry) == ["Get"]
+
+
+async def test_what_is_known_can_be_read_beside_the_control_plane(opened, path: Path):
+    assert known_at(path) == {}
+    registry = await opened()
+    assert known_at(path) == {}
+    await registry.apply(call(workload("orders")))
+    await observed(registry, a_set("Get"))
+
+    assert known_at(path) == registry.state.known
+
+    await registry.close()
+    with sqlite3.connect(path) as database:
+        database.execute("drop table known")
+    assert known_at(path) == {}
 
 
 async def test_descriptors_that_nobody_refers_to_are_not_kept(opened, path: Path):

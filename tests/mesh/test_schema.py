@@ -57,7 +57,7 @@ def checked(mesh: RunningMesh, expected: int = 0) -> dict[str, dict[str, Any]]:
 KNOWN = "The methods of every gRPC service are known"
 PUSHED = "What was pushed for a service is what it has"
 HEALTHY = "Every instance is healthy"
-CERTIFICATES = "Certificates have more than 30% of their life left"
+NAMED = "Documents name only what is there"
 
 
 def test_the_methods_of_the_bookstore_are_known_without_any_work(shared: RunningMesh) -> None:
@@ -163,6 +163,61 @@ def test_without_reflection_a_file_or_a_push_serves_and_until_then_there_is_a_wa
     ]
     assert mesh.proa("schema", "delete", "told", "--version", "v1").returncode == 0
     assert methods(mesh, "told") == {"Get": ["v1"]}
+
+
+def test_a_document_that_names_a_method_is_held_against_the_schema_now_and_later(
+    launch: Callable[..., RunningMesh], tmp_path: Path
+) -> None:
+    descriptors = write(tmp_path / "shop.binpb", "Get", "Put")
+    mesh = launch(a_mesh(tmp_path / "mesh.yaml", described("shop", descriptors)))
+    eventually(lambda: methods(mesh, "shop") == {"Get": ["v1"], "Put": ["v1"]})
+
+    refused = mesh.proa("apply", "-f", "-", text=documents(a_policy("Putt")))
+    assert refused.returncode == 2
+    assert "Did you mean shop.v1.Shop/Put?" in refused.stderr
+    assert mesh.proa("apply", "-f", "-", text=documents(a_policy("Put"))).returncode == 0
+    eventually(lambda: checked(mesh)[NAMED]["result"] == "ok")
+
+    write(descriptors, "Get")
+    os.kill(mesh.instance("shop")["pid"], signal.SIGTERM)
+    eventually(lambda: methods(mesh, "shop") == {"Get": ["v1"]})
+    (finding,) = checked(mesh, expected=1)[NAMED]["findings"]
+    assert "shop.v1.Shop/Put" in finding["problem"] or "method Put" in finding["problem"]
+
+    write(descriptors, "Get", "Put")
+    os.kill(eventually(lambda: mesh.instance("shop")["pid"]), signal.SIGTERM)
+    eventually(lambda: methods(mesh, "shop") == {"Get": ["v1"], "Put": ["v1"]})
+    eventually(lambda: mesh.proa("check").returncode == 0)
+
+
+def a_policy(method: str) -> dict[str, Any]:
+    """A policy for one method of `shop.v1.Shop`."""
+    methods = [{"method": {"service": "shop.v1.Shop", "method": method}, "timeouts": {"request": "1s"}}]
+    return {
+        "apiVersion": "proa.mesh/v1alpha1",
+        "kind": "BackendTrafficPolicy",
+        "metadata": {"name": "slow", "namespace": "test"},
+        "spec": {"targetRefs": [{"kind": "Service", "name": "shop"}], "methods": methods},
+    }
+
+
+def test_render_knows_what_the_mesh_knows(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:
+    file = a_mesh(
+        tmp_path / "mesh.yaml",
+        described("shop", write(tmp_path / "shop.binpb", "Get")),
+        workload("caller", command=["sleep", "1000"], upstreams=[{"service": "shop"}]),
+    )
+    mesh = launch(file)
+    eventually(lambda: methods(mesh, "shop") == {"Get": ["v1"]})
+
+    def shown(*command: str) -> str:
+        done = mesh.proa(*command, "-o", "json")
+        assert done.returncode == 0, done.stderr
+        return json.dumps(json.loads(done.stdout)["routes"], sort_keys=True)
+
+    rendered = shown("render", "--proxy", "caller", "-f", str(file))
+    assert "/shop.v1.Shop/Get" in rendered
+    eventually(lambda: shown("debug", "snapshot", "caller-0") == rendered)
 
 
 def test_a_descriptor_set_that_cannot_be_read_is_said_and_harms_nothing(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 def a_mesh(**parts: Any) -> Mesh:
     """A mesh in which nothing is wrong but `parts`."""
     empty: dict[str, Any] = {"proxies": (), "instances": (), "schemas": (), "documents": (), "certificates": ()}
-    return Mesh(at=NOW, **{**empty, **parts})
+    return Mesh(at=NOW, **{"version": version("proa"), **empty, **parts})
 
 
 def found(mesh: Mesh) -> list[tuple[str, bool, Finding]]:
@@ -59,6 +60,7 @@ def a_certificate(left: timedelta, life: timedelta = timedelta(hours=24)) -> Cer
 
 NEWEST, HEALTHY = "Every proxy runs its newest configuration", "Every instance is healthy"
 KNOWN, PUSHED = "The methods of every gRPC service are known", "What was pushed for a service is what it has"
+VERSIONS = "The control plane and every Envoy are of versions that fit this Proa"
 LIFE = "Certificates have more than 30% of their life left"
 
 
@@ -87,8 +89,13 @@ LIFE = "Certificates have more than 30% of their life left"
         ),
         pytest.param(
             lambda: a_mesh(proxies=[a_proxy(envoy_version="1.35.2")]),
-            ("Every Envoy is of a version that this Proa knows", False, "shop/a/a-0: its Envoy is 1.35.2"),
+            (VERSIONS, False, "shop/a/a-0: its Envoy is 1.35.2"),
             id="is old",
+        ),
+        pytest.param(
+            lambda: a_mesh(version="0.0.1"),
+            (VERSIONS, False, f"the control plane: its Proa is 0.0.1, this one is {version('proa')}"),
+            id="is another version",
         ),
         pytest.param(
             lambda: a_mesh(instances=[an_instance(attached=False)]),
