@@ -12,7 +12,7 @@ from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, LISTENER, ROUTE
 from mesh.translate.grpc_client import client_cluster, client_listener, client_nobody, client_routes
 from mesh.translate.resources import instance_resources, resources_for
-from tests.builders import a_policy, a_workload, an_instance, documents
+from tests.builders import API_VERSION, a_document, a_policy, a_workload, an_instance, documents
 from tests.unit.translate.scenarios import as_json
 
 STOCK = Target("shop", "stock", 50051)
@@ -59,6 +59,18 @@ def test_routes_know_the_retries_of_grpc_and_no_more() -> None:
         "num_retries": 3,
         "retry_back_off": {"base_interval": "0.050s", "max_interval": "0.500s"},
     }
+
+
+def test_a_route_shares_calls_by_weight_and_what_cannot_be_called_is_the_share_of_nobody() -> None:
+    backend = "{{group: '', kind: Service, name: {}, port: 50051, weight: {}}}"
+    to = f"{{backendRefs: [{backend.format('stock', 3)}, {backend.format('sotck', 1)}]}}"
+    spec = f"{{parentRefs: [{{group: '', kind: Service, name: stock}}], rules: [{to}]}}"
+    route = a_document("GRPCRoute", "r", spec).replace(API_VERSION, "gateway.networking.k8s.io/v1")
+    [host] = view(documents(a_workload("stock"), route)).virtual_hosts
+    [first, *_] = as_json(client_routes(host))["virtual_hosts"][0]["routes"]
+
+    shares = [(one["name"], one["weight"]) for one in first["route"]["weighted_clusters"]["clusters"]]
+    assert shares == [("shop/stock/50051", 3), ("nobody", 1)]
 
 
 def test_calls_are_kept_together_by_a_header_and_not_by_a_cookie() -> None:
