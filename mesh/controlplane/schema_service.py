@@ -52,12 +52,15 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         instance, offer = self._offer(message.offer)
         if not self._registry.attached(instance):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{instance.node_id} is not attached")
-        async with self._transfers:
-            content = None
-            if offer.digest and not reading_of(self._registry.state, offer.digest):
+        content = None
+        if self._is_new(offer):
+            await self._transfers.acquire()
+            # Not `async with`: a generator that waits in `yield` while its stream breaks is not resumed.
+            context.add_done_callback(lambda _: self._transfers.release())
+            if self._is_new(offer):  # nobody has sent it meanwhile
                 yield schema_pb2.ReportSchemaResponse(wanted=schema_pb2.SchemaWanted())
                 content = await _received(request_iterator, offer)
-            await self._registry.observe_schema(instance, offer, content)
+        await self._registry.observe_schema(instance, offer, content)
         log.info(
             "schema_told node=%s source=%s digest=%.12s problem=%s",
             instance.node_id,
@@ -104,6 +107,9 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         await self._registry.forget_schema(origin)
         log.info("schema_forgotten service=%s/%s", request.namespace, request.service)
         return schema_pb2.DeletePushedSchemaResponse()
+
+    def _is_new(self, offer: Offer) -> bool:
+        return offer.digest != "" and reading_of(self._registry.state, offer.digest) is None
 
     def _offer(self, message: schema_pb2.SchemaOffer) -> tuple[InstanceId, Offer]:
         instance = InstanceId(message.namespace, message.workload, message.instance)

@@ -193,6 +193,24 @@ async def test_an_agent_that_stops_sending_holds_up_nobody(client, monkeypatch):
         assert all([await call.code() is grpc.StatusCode.INTERNAL for call in silent])
 
 
+async def test_only_some_send_at_one_time_and_who_leaves_makes_room(client):
+    await client.start_with(workload("orders"))
+    content = a_set("Get")
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    async with client.attached():
+        sending = []
+        for number in range(schema_service.TRANSFERS):
+            sending.append(stub.ReportSchema())
+            await sending[-1].write(schema_pb2.ReportSchemaRequest(offer=an_offer(b"x" * (number + 1))))
+            assert (await sending[-1].read()).HasField("wanted")
+        waiting = asyncio.create_task(told(client, an_offer(content), [content]))
+        assert await asyncio.wait([waiting], timeout=0.3) == (set(), {waiting})
+
+        for call in sending:
+            call.cancel()
+        assert await waiting == ["wanted", "kept"]
+
+
 async def test_descriptors_of_16_mib_are_taken_and_no_more(client):
     await client.start_with(workload("orders"))
     largest = a_set("Get", padding=LARGEST_SET - len(a_set("Get", padding=1 << 21)) + (1 << 21) - 2)
