@@ -6,7 +6,21 @@ from typing import Annotated, Final
 
 import typer
 
-from mesh.cli import bootstrap, check, debug, documents, down, logs, proxies, render, schema, up, version, workloads
+from mesh.cli import (
+    bootstrap,
+    check,
+    debug,
+    documents,
+    down,
+    explain,
+    logs,
+    proxies,
+    render,
+    schema,
+    up,
+    version,
+    workloads,
+)
 from mesh.errors import MeshError
 
 INTERRUPTED: Final = 130
@@ -50,6 +64,7 @@ for command in (
     app.command()(command)
 app.add_typer(bootstrap.bootstrap)
 app.add_typer(debug.debug)
+app.add_typer(explain.explain)
 app.add_typer(schema.schema)
 
 

@@ -35,6 +35,15 @@ def duration(text: str) -> timedelta:
     return sum((int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text)), timedelta())
 
 
+def shown(length: timedelta) -> str:
+    """A duration as `duration` reads it, to the millisecond."""
+    rest, parts = round(length / timedelta(milliseconds=1)), []
+    for unit, one in _UNITS.items():
+        count, rest = divmod(rest, one // timedelta(milliseconds=1))
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def _duration(value: Any) -> timedelta:
     if isinstance(value, int):
         raise ValueError(f"{value} has no unit; write for example {value}s or {value}ms")

@@ -1,7 +1,7 @@
 """Kind BackendTrafficPolicy as users write it, in the words of Envoy Gateway and Gateway API."""
 
 from collections import Counter
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,20 @@ Trigger = Literal[
     "unavailable",
 ]
 """Envoy's conditions for gRPC and for connections. https://www.envoyproxy.io/docs (router filter, retry_on)."""
+
+
+SPELLED: Final = {
+    "timeouts.request": "timeouts.request",
+    "timeouts.stream_idle": "timeouts.streamIdle",
+    "timeouts.max_stream_duration": "timeouts.maxStreamDuration",
+    "retry.disabled": "retry.disabled",
+    "retry.num_retries": "retry.numRetries",
+    "retry.triggers": "retry.retryOn.triggers",
+    "retry.per_try_timeout": "retry.perRetry.timeout",
+    "retry.base_interval": "retry.perRetry.backOff.baseInterval",
+    "retry.max_interval": "retry.perRetry.backOff.maxInterval",
+}
+"""Fields of the model as users write them."""
 
 
 class TargetRef(Spec):

@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
 from mesh.config import Parsed, kind_named, parse
-from mesh.controlplane import wire
+from mesh.controlplane import explain, wire
 from mesh.controlplane.conditions import Condition, ParentStatus, Standing, conditions_of, parents_of
 from mesh.controlplane.standing import Standings
 from mesh.model.documents import Key
 from mesh.policy.check import conflicts
+from mesh.policy.explain import explained
 from mesh.registry.documents import Action, Change, Outcome, together
 from mesh.registry.registry import Registry
 from mesh.registry.state import Kept
@@ -64,6 +65,13 @@ class DocumentService(documents_pb2_grpc.DocumentServiceServicer):
         return documents_pb2.ListDocumentsResponse(
             documents=_listed(self._registry, asked, standings), revision=self._registry.state.revision
         )
+
+    async def ExplainPolicy(
+        self, request: documents_pb2.ExplainPolicyRequest, context: Any
+    ) -> documents_pb2.ExplainPolicyResponse:
+        topology, documents = self._registry.topology, self._registry.documents
+        found = explained(request.service, request.method, request.namespace, topology, documents)
+        return documents_pb2.ExplainPolicyResponse(methods=map(explain.message, found))
 
     async def DeleteDocuments(
         self, request: documents_pb2.DeleteDocumentsRequest, context: Any

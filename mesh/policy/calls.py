@@ -112,10 +112,15 @@ def decided(found: Iterable[Said]) -> Mapping[str, Decided]:
 def policy_of(found: Mapping[str, Decided], port: ServicePort, method: Method | None = None) -> CallPolicy:
     """What decisions come to for a method, None for one of which nothing is known, and for what is not gRPC."""
     values = {name: one.value for name, one in found.items()}
-    unary = "timeouts.request" in found if _unknown(port, method) else not (method and method.streams)
+    unary = limited_as_unary(found, port, method)
     deadline = values.get("timeouts.request" if unary else "timeouts.max_stream_duration")
     idle = None if unary else values.get("timeouts.stream_idle")
     return CallPolicy(deadline or None, idle or None, _retry(values, method))
+
+
+def limited_as_unary(found: Mapping[str, Decided], port: ServicePort, method: Method | None) -> bool:
+    """By `request`, that is, and not by the two that are for streams."""
+    return "timeouts.request" in found if _unknown(port, method) else not (method and method.streams)
 
 
 def triggers_of(values: Mapping[str, Any], method: Method | None) -> tuple[str, ...]:
