@@ -12,18 +12,22 @@ OUTBOUND = "outbound"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Ports of 127.0.0.1; `inbound` and `app` by what callers name, `upstreams` by key. `admin` is a path."""
+    """Ports of 127.0.0.1; `inbound` and `app` by what callers name, `upstreams` by key. `admin` is a path.
+
+    Those of `inbound` are on `host`, which is what callers are told.
+    """
 
     inbound: Mapping[int, int]
     app: Mapping[int, int]
     upstreams: Mapping[str, int]
     outbound: int
     admin: str
+    host: str = LOOPBACK
 
     @property
     def message(self) -> agents_pb2.Addresses:
         return agents_pb2.Addresses(
-            inbound={number: host_port(port) for number, port in self.inbound.items()},
+            inbound={number: f"{self.host}:{port}" for number, port in self.inbound.items()},
             app={number: host_port(port) for number, port in self.app.items()},
             upstreams={key: host_port(port) for key, port in self.upstreams.items()},
             outbound=host_port(self.outbound),
@@ -45,7 +49,7 @@ def port_names(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def addresses_for(plan: Plan, given: Mapping[str, int], admin: str) -> Addresses:
+def addresses_for(plan: Plan, given: Mapping[str, int], admin: str, host: str = LOOPBACK) -> Addresses:
     """The addresses of the instance; `given` has a port for each of `port_names(plan)`."""
     return Addresses(
         inbound={port.number: given[f"inbound/{port.number}"] for port in plan.ports},
@@ -53,4 +57,5 @@ def addresses_for(plan: Plan, given: Mapping[str, int], admin: str) -> Addresses
         upstreams={key: given[f"upstream/{key}"] for key, _ in plan.upstreams},
         outbound=given[OUTBOUND],
         admin=admin,
+        host=host,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.agent.versions import CURRENT, swap_in
+from mesh.agent.way import Kept
 from mesh.errors import StateError
 from mesh.model.names import InstanceId
 from mesh.model.topology import Address
@@ -64,6 +65,14 @@ class ClientFolder:
 
     def keep_certificate(self, *, chain_pem: str, key_pem: str, bundle_pem: str) -> None:
         swap_in(self.certificates, {CERTIFICATE: chain_pem, PRIVATE_KEY: key_pem, ROOTS: bundle_pem})
+
+    def kept(self) -> Kept | None:
+        """The certificate that is there, None without one."""
+        folder = self.certificates / CURRENT
+        try:
+            return Kept(*((folder / name).read_text() for name in (CERTIFICATE, PRIVATE_KEY, ROOTS)))
+        except (OSError, ValueError):
+            return None
 
     def keep_bootstrap(self, client: InstanceId, xds: Address) -> bool:
         """Writes the bootstrap, as a whole or not at all; whether it is another one than before."""

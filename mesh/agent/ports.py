@@ -21,14 +21,14 @@ RANGE: Final = range(20000, 32768)
 Owners = dict[str, dict[str, int]]
 
 
-def is_free(port: int) -> bool:
-    """Whether somebody could listen on this port of 127.0.0.1 now."""
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether somebody could listen on this port of this machine's address now."""
     with socket.socket() as probe:
         # A connection that has just ended does not count. SO_REUSEPORT stays off: with it, a listener of Envoy or of
         # grpcio would look free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):

@@ -17,26 +17,34 @@ from mesh.registry.tokens import Tokens
 HOW: Final = "Send a join token (proa token create), or the certificate that it has"
 
 
+Asked = Callable[[], Identity]
+"""The identity that a request is for. Raises NotFoundError and UsageError."""
+
+
 class Attestor(Protocol):
     """Judges one kind of evidence. A token of a Kubernetes service account will be another."""
 
-    async def attest(self, request: agents_pb2.SignCertificateRequest, identity: Identity) -> None:
-        """Returns when the evidence in `request` is good for a certificate of `identity`; raises AccessError."""
+    async def attest(self, request: agents_pb2.SignCertificateRequest, asked: Asked) -> Identity:
+        """`asked()` when the evidence in `request` is good for a certificate of it; raises AccessError.
+
+        Whoever has no evidence at all learns nothing of what is there: `asked` is called after the first look at it.
+        """
 
 
 class JoinToken:
     """A first certificate: a token for this account, of which one use is spent."""
 
-    def __init__(self, tokens: Tokens, now: Callable[[], datetime]) -> None:
+    def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self._now = now
 
-    async def attest(self, request: agents_pb2.SignCertificateRequest, identity: Identity) -> None:
-        claims = token.read(request.token, await self._tokens.key(), self._now())
+    async def attest(self, request: agents_pb2.SignCertificateRequest, asked: Asked) -> Identity:
+        claims = token.read(request.token, await self._tokens.key(), self._tokens.now())
+        identity = asked()
         if (claims.namespace, claims.service_account) != (identity.namespace, identity.service_account):
             problem = f"it is for {claims.subject}, not for {identity.namespace}/{identity.service_account}"
             raise AccessError(f"token {claims.id}", problem, token.ANOTHER)
-        await self._tokens.spend(claims.id)
+        await self._tokens.spend(claims.id, request.csr)
+        return identity
 
 
 class OldCertificate:
@@ -46,12 +54,14 @@ class OldCertificate:
         self._authority = authority
         self._now = now
 
-    async def attest(self, request: agents_pb2.SignCertificateRequest, identity: Identity) -> None:
+    async def attest(self, request: agents_pb2.SignCertificateRequest, asked: Asked) -> Identity:
         shown = request.renewal
         found = proven(shown.chain_pem, shown.signature, request.csr, self._authority().roots, self._now())
+        identity = asked()
         if found != identity.uri:
             problem = f"it is of {found or 'nobody'}, not of {identity.uri}"
             raise AccessError("the certificate to be renewed", problem, HOW)
+        return identity
 
 
 class Attestation:
@@ -60,12 +70,12 @@ class Attestation:
     def __init__(self, attestors: Mapping[str, Attestor]) -> None:
         self._attestors = attestors
 
-    async def attest(self, request: agents_pb2.SignCertificateRequest, identity: Identity) -> None:
-        """Raises AccessError."""
+    async def attest(self, request: agents_pb2.SignCertificateRequest, asked: Asked) -> Identity:
+        """`asked()`, proven. Raises AccessError."""
         kind = request.WhichOneof("evidence")
         if kind is None:
-            raise AccessError(f"{identity.namespace}/{identity.service_account}", "nothing proves who asks", HOW)
-        await self._attestors[kind].attest(request, identity)
+            raise AccessError("certificate", "nothing proves who asks for it", HOW)
+        return await self._attestors[kind].attest(request, asked)
 
 
 def identity_for(registry: Registry, namespace: str, workload: str, service_account: str) -> Identity:

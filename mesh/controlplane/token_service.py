@@ -58,13 +58,13 @@ class TokenService(tokens_pb2_grpc.TokenServiceServicer):
         return tokens_pb2.RevokeTokenResponse(token=_message(revoked))
 
     async def RedeemToken(self, request: tokens_pb2.RedeemTokenRequest, context: Any) -> tokens_pb2.RedeemTokenResponse:
-        now, authority = self._now(), self._authority()
+        authority, now = self._authority(), self._tokens.now()
         claims = token.read(request.token, await self._tokens.key(), now)
         if not claims.role:
             raise AccessError(f"token {claims.id}", "it is for a workload", "Use it with `proa agent run`")
-        await self._tokens.spend(claims.id)
+        await self._tokens.spend(claims.id, request.csr)
         person = Person(authority.trust_domain, claims.role, claims.id)
-        leaf = authority.issue(request.csr, person, (), now, min(SESSION, claims.expires - now))
+        leaf = authority.issue(request.csr, person, (), self._now(), min(SESSION, claims.expires - now))
         log.info("token_redeemed id=%s role=%s peer=%s", claims.id, claims.role, context.peer())
         return tokens_pb2.RedeemTokenResponse(
             chain_pem=leaf.chain_pem, bundle_pem=authority.bundle_pem, not_after=leaf.not_after
@@ -72,7 +72,7 @@ class TokenService(tokens_pb2_grpc.TokenServiceServicer):
 
     def _made(self, request: tokens_pb2.CreateTokenRequest) -> Token:
         """Raises NotFoundError and UsageError."""
-        now = self._now()
+        now = self._tokens.now()
         lifetime = request.lifetime.ToTimedelta() if request.HasField("lifetime") else LIFETIME
         longest = LONGEST_ROLE if request.role else LONGEST_JOIN
         if not timedelta() < lifetime <= longest:

@@ -4,6 +4,7 @@ Imported by every agent: it loads as little as it can.
 """
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,8 +27,13 @@ def new_key() -> Key:
     return Key(pem.decode(), request.public_bytes(serialization.Encoding.DER))
 
 
-def signature_by(pem: str, content: bytes) -> bytes:
-    """ECDSA with SHA-256, by a private key (PEM)."""
-    key = serialization.load_pem_private_key(pem.encode(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key.sign(content, ec.ECDSA(hashes.SHA256()))
+def signature_by(chain_pem: str, key_pem: str, content: bytes) -> bytes:
+    """ECDSA with SHA-256, by the key (PEM) of a leaf; b"" when the leaf has ended, or it cannot be used."""
+    try:
+        leaf, key = x509.load_pem_x509_certificate(chain_pem.encode()), key_pem.encode()
+        private = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError):
+        return b""
+    if leaf.not_valid_after_utc <= datetime.now(UTC) or not isinstance(private, ec.EllipticCurvePrivateKey):
+        return b""
+    return private.sign(content, ec.ECDSA(hashes.SHA256()))

@@ -28,6 +28,7 @@ TOKENS: Final = Table(
     Column("created_by", String, nullable=False),
     Column("note", String, nullable=False),
     Column("revoked", Boolean, nullable=False),
+    Column("spent_for", String, nullable=False),
 )
 """Tokens without what makes them worth something: their signature is not kept."""
 

@@ -1,12 +1,13 @@
 """Tokens as the registry keeps them: what each is for, how often it was used, and whether it was revoked."""
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import case, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
 
 from mesh.errors import AccessError, LimitError, NotFoundError
@@ -39,6 +40,7 @@ class Token:
     note: str = ""
     used: int = 0
     revoked: bool = False
+    spent_for: str = ""
 
     @property
     def subject(self) -> str:
@@ -50,7 +52,8 @@ class Tokens:
 
     def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store = store
-        self._now = now
+        self.now = now
+        """The clock by which tokens live."""
 
     async def key(self) -> bytes:
         """What tokens are signed with: made once for a state, and kept."""
@@ -64,7 +67,7 @@ class Tokens:
     async def create(self, token: Token) -> None:
         """Those that have expired are forgotten. Raises LimitError when there are too many others."""
         async with self._store.transaction() as connection:
-            await connection.execute(delete(TOKENS).where(TOKENS.c.expires <= _text(self._now())))
+            await connection.execute(delete(TOKENS).where(TOKENS.c.expires <= _text(self.now())))
             count = (await connection.execute(select(func.count()).select_from(TOKENS))).scalar_one()
             if count >= MOST:
                 raise LimitError("tokens", f"there are {MOST} that have not expired", "Let some expire, then try again")
@@ -75,22 +78,28 @@ class Tokens:
     async def all(self) -> tuple[Token, ...]:
         """Those that have not expired, the newest first."""
         async with self._store.transaction() as connection:
-            chosen = select(TOKENS).where(TOKENS.c.expires > _text(self._now())).order_by(TOKENS.c.created.desc())
+            chosen = select(TOKENS).where(TOKENS.c.expires > _text(self.now())).order_by(TOKENS.c.created.desc())
             return tuple(map(_token, (await connection.execute(chosen)).mappings()))
 
-    async def spend(self, id_: str) -> None:
-        """Counts one use. Raises AccessError when it may not be used: compared and set, so that no use counts twice."""
-        live = TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self._now())
-        left = or_(TOKENS.c.uses == UNLIMITED, TOKENS.c.used < TOKENS.c.uses)
+    async def spend(self, id_: str, key: bytes) -> None:
+        """Counts one use, for a key. Raises AccessError when it may not be used.
+
+        Compared and set, so that no use counts for two. Whoever did not hear the answer may ask again for the same key.
+        """
+        spent_for = hashlib.sha256(key).hexdigest()
+        live = TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self.now())
+        again = TOKENS.c.spent_for == spent_for
+        left = or_(TOKENS.c.uses == UNLIMITED, TOKENS.c.used < TOKENS.c.uses, again)
+        used = TOKENS.c.used + case((again, 0), else_=1)
         async with self._store.transaction() as connection:
-            counted = await connection.execute(update(TOKENS).where(*live, left).values(used=TOKENS.c.used + 1))
+            counted = await connection.execute(update(TOKENS).where(*live, left).values(used=used, spent_for=spent_for))
             if counted.rowcount != 1:
                 row = (await connection.execute(select(TOKENS).where(TOKENS.c.id == id_))).mappings().one_or_none()
                 raise AccessError(f"token {id_}", _why_not(row), "Have a new one made: proa token create")
 
     async def check(self, id_: str) -> None:
         """Raises AccessError for one that has expired or was revoked, however often it was used."""
-        live = TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self._now())
+        live = TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self.now())
         async with self._store.transaction() as connection:
             if (await connection.execute(select(TOKENS.c.id).where(*live))).first() is None:
                 raise AccessError(f"token {id_}", "it has expired or was revoked", "Ask for a new one")
@@ -107,7 +116,7 @@ class Tokens:
             return token
 
     def _entry(self, what: str, subject: str, old: str = "", new: str = "") -> Entry:
-        return Entry(self._now(), CALLER.get().name, what, subject, old, new)
+        return Entry(self.now(), CALLER.get().name, what, subject, old, new)
 
 
 def _row(token: Token) -> dict[str, Any]:

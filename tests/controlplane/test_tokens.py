@@ -46,27 +46,27 @@ async def test_the_key_is_made_once_and_outlives_a_restart(kept, store, path, cl
 
 async def test_a_token_for_one_use_is_spent_by_exactly_one_of_many(kept):
     await kept.create(a_token())
-    results = await asyncio.gather(*(kept.spend("a") for _ in range(20)), return_exceptions=True)
+    results = await asyncio.gather(*(kept.spend("a", bytes([key])) for key in range(20)), return_exceptions=True)
     assert results.count(None) == 1
     assert all("as often as it may be" in str(one) for one in results if one is not None)
 
 
 async def test_a_counted_token_may_be_used_so_often(kept):
     await kept.create(a_token(uses=3))
-    for _ in range(3):
-        await kept.spend("a")
+    for key in b"xyz":
+        await kept.spend("a", bytes([key]))
     with pytest.raises(AccessError):
-        await kept.spend("a")
+        await kept.spend("a", b"another")
     assert (await kept.all())[0].used == 3
 
 
 async def test_an_unlimited_token_is_used_until_it_expires(kept, clock):
     await kept.create(a_token(uses=UNLIMITED))
-    for _ in range(5):
-        await kept.spend("a")
+    for key in b"vwxyz":
+        await kept.spend("a", bytes([key]))
     later = Tokens(kept._store, lambda: NOON + HOUR)
     with pytest.raises(AccessError, match="it has expired"):
-        await later.spend("a")
+        await later.spend("a", b"key")
     with pytest.raises(AccessError):
         await later.check("a")
     assert await later.all() == ()
@@ -77,14 +77,14 @@ async def test_a_revoked_token_is_worth_nothing(kept):
     await kept.check("a")
     await kept.revoke("a")
     with pytest.raises(AccessError, match="revoked"):
-        await kept.spend("a")
+        await kept.spend("a", b"key")
     with pytest.raises(AccessError):
         await kept.check("a")
 
 
 async def test_a_token_that_is_not_known_is_refused(kept):
     with pytest.raises(AccessError, match="not known here"):
-        await kept.spend("a")
+        await kept.spend("a", b"key")
     with pytest.raises(NotFoundError):
         await kept.revoke("a")
 
@@ -118,3 +118,12 @@ async def test_the_audit_log_forgets_its_oldest_entries(store, monkeypatch):
         found = await audit.newest(connection, 100)
     assert [one.subject for one in found] == ["7", "6", "5", "4", "3"]
     assert len(found[0].new) < 17_000
+
+
+async def test_whoever_did_not_hear_the_answer_asks_again_for_the_same_key_and_nobody_else_does(kept):
+    await kept.create(a_token())
+    await kept.spend("a", b"key")
+    await kept.spend("a", b"key")
+    with pytest.raises(AccessError):
+        await kept.spend("a", b"another")
+    assert (await kept.all())[0].used == 1
