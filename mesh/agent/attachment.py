@@ -13,7 +13,7 @@ from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
 
 
 class Attachment:
-    """Opened again whenever it breaks. `attached` is called with each answer to the hello.
+    """Opened again whenever it breaks. `attached` is called with each answer to the hello, `trusts` with whom to trust.
 
     A slow or absent control plane gets the newest report, not all of them.
     """
@@ -23,10 +23,12 @@ class Attachment:
         stub: "agents_pb2_grpc.AgentServiceAsyncStub",
         hello: agents_pb2.Hello,
         attached: Callable[[agents_pb2.Attached], None],
+        trusts: Callable[[agents_pb2.Trust], None],
     ) -> None:
         self._stub = stub
         self._hello = hello
         self._attached = attached
+        self._trusts = trusts
         self._report: agents_pb2.InstanceReport | None = None
         self._known = False
         self._draining = False
@@ -71,8 +73,12 @@ class Attachment:
                     case "attached":
                         log("attached", node_id=response.attached.node_id)
                         self._known = True
+                        if response.attached.HasField("trust"):
+                            self._trusts(response.attached.trust)
                         self._attached(response.attached)
                         answered.set()
+                    case "trust":
+                        self._trusts(response.trust)
                     case "drained":
                         self._drained.set()
         except grpc.aio.AioRpcError as error:

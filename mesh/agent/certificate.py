@@ -1,34 +1,45 @@
-"""A certificate: signed by the control plane, put where it is read, renewed."""
+"""A certificate: signed by the control plane, put where it is read, renewed, and those beside it that are trusted."""
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import grpc
 
 from mesh.agent.backoff import Backoff, jittered
-from mesh.agent.envoy import Admin
 from mesh.agent.log import log
-from mesh.agent.polling import until
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
-from mesh.errors import MeshError, UnreachableError
+from mesh.errors import MeshError
 
 LONGEST_SLEEP: Final = timedelta(minutes=1)
 """The clock is looked at so often: it goes on while a laptop sleeps, and a timer does not."""
 
-LOADING: Final = timedelta(seconds=10)
-"""Envoy loads a secret within milliseconds of the rename."""
+SET_BACK: Final = timedelta(minutes=1)
+"""A clock that was set back by more makes a leaf of the future, which peers refuse."""
+
+KNOWN: Final = 8
+"""So many leaves are remembered: Envoy may still have one before the last."""
 
 NewKey = Callable[[], Awaitable[tuple[str, bytes]]]
 """Makes a private key (PEM) and its request (PKCS#10, DER)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Validity:
+class Held:
+    """A certificate as it was signed, and who is trusted. `clock` is the time of day less the uptime, at that time."""
+
+    chain_pem: str
+    key_pem: str = field(repr=False)
+    trust: agents_pb2.Trust
+    serial: str
     not_after: datetime
     renew_at: datetime
+    clock: float
 
 
 class Keep(Protocol):
@@ -51,51 +62,93 @@ class Certificate:
         self._who = who
         self._keep = keep
         self._new_key = new_key
+        self._told = asyncio.Event()
+        self._trust = agents_pb2.Trust()
+        self._signed: deque[tuple[str, str]] = deque(maxlen=KNOWN)
+        self.held: Held | None = None
+        """The newest that is in its place."""
 
-    async def obtain(self) -> Validity:
+    def issuer_of(self, serial: str) -> str:
+        """What signed the leaf with this serial number, "" for one that this process has not obtained."""
+        return dict(self._signed).get(serial, "")
+
+    def trust(self, trust: agents_pb2.Trust) -> None:
+        """The control plane says whom to trust, and who signs from now on."""
+        self._trust = trust
+        self._told.set()
+
+    async def obtain(self) -> Held:
         """Has a new key signed and puts it in its place. Raises AioRpcError when the control plane does not sign it."""
         key_pem, csr = await self._new_key()
         request = agents_pb2.SignCertificateRequest(csr=csr)
         request.MergeFrom(self._who)
         signed = await self._stub.SignCertificate(request, timeout=5, wait_for_ready=True)
-        self._keep(chain_pem=signed.chain_pem, key_pem=key_pem, bundle_pem=signed.bundle_pem)
-        validity = Validity(signed.not_after.ToDatetime(UTC), signed.renew_at.ToDatetime(UTC))
-        log("certificate_written", not_after=validity.not_after.isoformat(), renew_at=validity.renew_at.isoformat())
-        return validity
+        self._trust = signed.trust
+        self._signed.append((signed.serial, signed.trust.issuer))
+        return self._put(
+            Held(
+                chain_pem=signed.chain_pem,
+                key_pem=key_pem,
+                trust=signed.trust,
+                serial=signed.serial,
+                not_after=signed.not_after.ToDatetime(UTC),
+                renew_at=signed.renew_at.ToDatetime(UTC),
+                clock=_clock(),
+            )
+        )
 
-    async def keep_valid(self, current: Validity, renewed: Callable[[Validity], Awaitable[None]]) -> None:
-        """Renews it for ever, each time when `renew_at` has come. A control plane that is away is asked again.
+    async def keep_valid(self, held: Held, changed: Callable[[], None]) -> NoReturn:
+        """Renews it for ever, when it is time or somebody else signs, and takes over whom to trust.
 
-        `renewed` is awaited after each renewal.
+        A control plane that is away, or a disk that is full, is tried again. `changed` is called after each change.
         """
-        backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
+        backoff = _patience()
         while True:
-            await _reached(current.renew_at)
+            is_leaf_due = await self._due(held)
             try:
-                current = await self.obtain()
+                held = await self.obtain() if is_leaf_due else self._put(replace(held, trust=self._trust))
             except (grpc.aio.AioRpcError, MeshError, OSError) as error:
-                log("certificate_not_renewed", error=error, not_after=current.not_after.isoformat())
-                await asyncio.sleep(jittered(backoff.after(timedelta())).total_seconds())
+                log("certificate_not_renewed", error=_words(error), not_after=held.not_after.isoformat())
+                await asyncio.sleep(_pause(backoff, held.not_after - datetime.now(UTC)).total_seconds())
                 continue
-            backoff = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
-            await renewed(current)
+            backoff = _patience()
+            changed()
+
+    async def _due(self, held: Held) -> bool:
+        """Returns when something is to be done; whether that is another leaf, and not only whom to trust."""
+        while True:
+            left = held.renew_at - datetime.now(UTC)
+            set_back = _clock() < held.clock - SET_BACK.total_seconds()
+            if left <= timedelta() or set_back or self._trust.issuer != held.trust.issuer:
+                return True
+            if self._trust != held.trust:
+                return False
+            self._told.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LONGEST_SLEEP).total_seconds()):
+                    await self._told.wait()
+
+    def _put(self, held: Held) -> Held:
+        self._keep(chain_pem=held.chain_pem, key_pem=held.key_pem, bundle_pem=held.trust.bundle_pem)
+        self.held = held
+        log("certificate_written", not_after=held.not_after.isoformat(), renew_at=held.renew_at.isoformat())
+        return held
 
 
-async def _reached(moment: datetime) -> None:
-    while (left := moment - datetime.now(UTC)) > timedelta():  # noqa: ASYNC110 (no timer for a wall clock)
-        await asyncio.sleep(min(left, LONGEST_SLEEP).total_seconds())
+def _clock() -> float:
+    return time.time() - time.monotonic()
 
 
-async def confirm_loaded(admin: Admin, current: Validity) -> None:
-    """Says whether Envoy has loaded it, by its own word."""
+def _patience() -> Backoff:
+    return Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1))
 
-    async def loaded() -> bool:
-        return current.not_after in await admin.certificate_expiries()
 
-    try:
-        async with asyncio.timeout(LOADING.total_seconds()):
-            await until(loaded, every=0.1)
-    except (TimeoutError, UnreachableError) as error:
-        log("certificate_not_loaded", error=repr(error))
-    else:
-        log("certificate_loaded", not_after=current.not_after.isoformat())
+def _pause(backoff: Backoff, left: timedelta) -> timedelta:
+    """Never so long that a short life would end meanwhile."""
+    return min(jittered(backoff.after(timedelta())), max(left / 10, timedelta(seconds=1)))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -91,6 +91,29 @@ def _checked(envoy: Envoy) -> Envoy:
     return envoy
 
 
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """A leaf with a SPIFFE id and the roots beside it, by their serial numbers."""
+
+    serial: str
+    not_after: datetime
+    roots: tuple[str, ...]
+
+
+def in_use(certs: Mapping[str, Any]) -> frozenset[InUse]:
+    """What is in an answer to `/certs`; certificates that are not of a mesh, of a gateway for example, are left out."""
+    return frozenset(
+        InUse(_serial(leaf), datetime.fromisoformat(leaf["expiration_time"]), tuple(map(_serial, one["ca_cert"])))
+        for one in certs.get("certificates", ())
+        for leaf in one.get("cert_chain", ())[:1]
+        if any(name.get("uri", "").startswith("spiffe://") for name in leaf.get("subject_alt_names", ()))
+    )
+
+
+def _serial(certificate: Mapping[str, Any]) -> str:
+    return str(certificate["serial_number"]).lower().lstrip("0")
+
+
 class Admin:
     """Envoy's admin interface on a unix socket. Every method raises UnreachableError when nobody answers there."""
 
@@ -116,11 +139,9 @@ class Admin:
         """How many connections callers have to the workload; 0 as long as there was none."""
         return await self._statistic(INBOUND_CONNECTIONS)
 
-    async def certificate_expiries(self) -> frozenset[datetime]:
-        """When the leaf certificates end that are in use."""
-        certificates = (await self._json("/certs")).get("certificates", ())
-        leaves = (leaf for certificate in certificates for leaf in certificate.get("cert_chain", ()))
-        return frozenset(datetime.fromisoformat(leaf["expiration_time"]) for leaf in leaves)
+    async def certificates(self) -> frozenset["InUse"]:
+        """What Envoy has loaded of the secrets of the mesh: one value once every part of it has the same."""
+        return in_use(await self._json("/certs"))
 
     async def drain_inbound(self) -> None:
         """Asks callers to leave: their connections get GOAWAY. The listeners stay open."""

@@ -1,13 +1,14 @@
 """What runs beside gRPC clients without a sidecar: it keeps them attached as an account, and their files valid."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from mesh.agent.attachment import Attachment
-from mesh.agent.certificate import Certificate, Validity
+from mesh.agent.certificate import Certificate
 from mesh.agent.client_folder import ClientFolder
 from mesh.agent.log import log
 from mesh.agent.new_key import made_apart
@@ -16,9 +17,13 @@ from mesh.agent.server import answered, connect
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
 from mesh.errors import MeshError
 from mesh.model.topology import Address
+from mesh.translate.grpc_bootstrap import REFRESH
 
 LEAVING: Final = 2.0
 """Seconds for the control plane to take note that the client has left. Else the lease ends by its term."""
+
+READ: Final = float(REFRESH.removesuffix("s")) + 1
+"""Seconds until every program has read files that were exchanged. The library looks by itself, and tells nobody."""
 
 REMEDY: Final = "Correct it and start again"
 
@@ -54,12 +59,15 @@ async def _run(
         who = agents_pb2.SignCertificateRequest(namespace=namespace, service_account=service_account)
         certificate = Certificate(stub, who, folder.keep_certificate, made_apart)
         hello = agents_pb2.Hello(namespace=namespace, service_account=service_account, instance=client.instance)
-        validity = await unless(departure, answered(client.node_id, certificate.obtain, REMEDY))
-        if validity is None:
+        held = await unless(departure, answered(client.node_id, certificate.obtain, REMEDY))
+        if held is None:
             return
+        written = asyncio.Event()
+        written.set()
+        attachment = Attachment(stub, hello, attached, certificate.trust)
         async with asyncio.TaskGroup() as tasks:
-            attachment = Attachment(stub, hello, attached)
-            running = tasks.create_task(attachment.run()), tasks.create_task(certificate.keep_valid(validity, _nothing))
+            work = attachment.run(), certificate.keep_valid(held, written.set), _tell(attachment, certificate, written)
+            running = [tasks.create_task(one) for one in work]
             if await unless(departure, bootstrapped.wait()):
                 ready(folder.bootstrap)
             await departure
@@ -75,5 +83,14 @@ async def _leave(attachment: Attachment) -> None:
             await attachment.drain()
 
 
-async def _nothing(_: Validity) -> None:
-    """The library looks at the files by itself, and tells nobody."""
+async def _tell(attachment: Attachment, certificate: Certificate, written: asyncio.Event) -> NoReturn:
+    """Reports which certificate is in use, each time when nobody can have another one any more."""
+    while True:
+        await written.wait()
+        written.clear()
+        await asyncio.sleep(READ)
+        if (held := certificate.held) and not written.is_set():
+            loaded = agents_pb2.LoadedCertificate(
+                serial=held.serial, issuer=held.trust.issuer, not_after=held.not_after, roots=held.trust.roots
+            )
+            attachment.report(agents_pb2.InstanceReport(agent_pid=os.getpid(), loaded=[loaded]))

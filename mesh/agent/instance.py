@@ -4,16 +4,16 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from mesh.agent.addresses import Addresses
 from mesh.agent.attachment import Attachment
-from mesh.agent.certificate import Certificate, Validity, confirm_loaded
+from mesh.agent.certificate import Certificate, Held
 from mesh.agent.departure import Departure, callers_gone
 from mesh.agent.envoy import Envoy
 from mesh.agent.folders import Folders
 from mesh.agent.launch import Launch, check, launch_for
+from mesh.agent.loaded import LoadedCertificates
 from mesh.agent.log import log
 from mesh.agent.logfile import keep_short
 from mesh.agent.plan import Plan
@@ -36,31 +36,34 @@ class Instance:
         addresses: Addresses,
         envoy: Envoy,
         folders: Folders,
+        certificate: Certificate,
     ) -> None:
         self._plan = plan
         self._addresses = addresses
         self._folders = folders
         self._bootstrapped = asyncio.Event()
-        self._attachment = Attachment(stub, self._hello(), self._attached)
+        self._certificate = certificate
+        self._attachment = Attachment(stub, self._hello(), self._attached, certificate.trust)
         ports = [addresses.app[port.number] for port in plan.ports if port.protocol is Protocol.GRPC]
         self._schema = SchemaReport(schemas, folders.id, ports, plan.descriptor_set)
-        self._sidecar = Sidecar(envoy, folders, addresses, self._report)
+        self._sidecar = Sidecar(envoy, folders, addresses, self._sidecar_changed)
+        self._loaded = LoadedCertificates(self._sidecar.admin, certificate, self._report)
         self._service = Service(plan, addresses.app.values(), self._launch, folders.service_log, self._report)
 
-    async def run(self, certificate: Certificate, validity: Validity, departure: Awaitable[Departure]) -> None:
+    async def run(self, held: Held, departure: Awaitable[Departure]) -> None:
         """Starts everything in its order, keeps it running until `departure` comes, and ends it in its order.
 
         Nothing of it runs any more when this returns or raises. Raises an ExceptionGroup of StartError when the
         instance cannot go on as it is.
         """
         self._report()
-        loaded = partial(confirm_loaded, self._sidecar.admin)
         try:
             async with asyncio.TaskGroup() as tasks:
                 attachment = tasks.create_task(self._attachment.run())
                 sidecar = tasks.create_task(_after(self._bootstrapped.wait(), self._sidecar.run))
                 service = tasks.create_task(_after(self._sidecar.listens(), self._service.run))
-                renewal = tasks.create_task(certificate.keep_valid(validity, loaded))
+                renewal = tasks.create_task(self._certificate.keep_valid(held, self._loaded.look))
+                loaded = tasks.create_task(self._loaded.run())
                 schema = tasks.create_task(self._schema.run())
                 logs = tasks.create_task(keep_short(self._folders.service_log, self._folders.envoy_log))
                 how = await departure
@@ -73,6 +76,7 @@ class Instance:
                 await self._sidecar.stop()
                 attachment.cancel()
                 renewal.cancel()
+                loaded.cancel()
                 schema.cancel()
                 logs.cancel()
         finally:
@@ -96,9 +100,15 @@ class Instance:
         self._bootstrapped.set()
         self._schema.attached()
 
+    def _sidecar_changed(self) -> None:
+        if self._sidecar.state.ready:
+            self._loaded.look()
+        self._report()
+
     def _report(self) -> None:
         self._schema.service_is(healthy=self._service.state.healthy)
-        self._attachment.report(report_of(self._service.state, self._sidecar.state, os.getpid()))
+        report = report_of(self._service.state, self._sidecar.state, os.getpid(), self._loaded.found)
+        self._attachment.report(report)
 
     def _launch(self) -> Launch:
         launch = launch_for(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mesh.agent.addresses import Addresses, addresses_for, port_names
-from mesh.agent.certificate import Certificate, Validity
+from mesh.agent.certificate import Certificate, Held
 from mesh.agent.envoy import find
 from mesh.agent.folders import Folders
 from mesh.agent.instance import Instance
@@ -69,26 +69,25 @@ async def _run(options: Options) -> None:
         certificate = Certificate(stub, who, partial(write_secrets, folders.secrets), made_apart)
         prepared = await unless(departure, _prepare(stub, folders, certificate))
         if prepared:
-            plan, addresses, validity = prepared
+            plan, addresses, held = prepared
             schemas: schema_pb2_grpc.SchemaServiceAsyncStub = schema_pb2_grpc.SchemaServiceStub(channel)
-            instance = Instance(stub, schemas, plan, addresses, envoy, folders)
-            await instance.run(certificate, validity, departure)
+            await Instance(stub, schemas, plan, addresses, envoy, folders, certificate).run(held, departure)
     log("ended")
 
 
 async def _prepare(
     stub: "agents_pb2_grpc.AgentServiceAsyncStub", folders: Folders, certificate: Certificate
-) -> tuple[Plan, Addresses, Validity]:
+) -> tuple[Plan, Addresses, Held]:
     """What an instance needs before anything of it runs. The two questions are asked side by side."""
     who = folders.id
     request = agents_pb2.GetLaunchPlanRequest(namespace=who.namespace, workload=who.workload)
     async with asyncio.TaskGroup() as tasks:
-        validity = tasks.create_task(answered(who.node_id, certificate.obtain, REMEDY))
+        held = tasks.create_task(answered(who.node_id, certificate.obtain, REMEDY))
         plan_of = partial(stub.GetLaunchPlan, request, timeout=5, wait_for_ready=True)
         answer = await answered(who.node_id, plan_of, REMEDY)
         plan = plan_from(answer.plan)
         addresses = await asyncio.to_thread(_allocate, folders, plan)
-    return plan, addresses, validity.result()
+    return plan, addresses, held.result()
 
 
 def _allocate(folders: Folders, plan: Plan) -> Addresses:

@@ -1,11 +1,15 @@
 """What the agent tells the control plane. Pure."""
 
+from collections.abc import Iterable
+
 from mesh.agent.service import ServiceState
 from mesh.agent.sidecar import SidecarState
 from mesh.api.proa.v1 import agents_pb2
 
 
-def report_of(service: ServiceState, sidecar: SidecarState, agent_pid: int) -> agents_pb2.InstanceReport:
+def report_of(
+    service: ServiceState, sidecar: SidecarState, agent_pid: int, loaded: Iterable[agents_pb2.LoadedCertificate] = ()
+) -> agents_pb2.InstanceReport:
     """An instance is healthy when its service is and callers can reach it, which takes an Envoy that listens."""
     return agents_pb2.InstanceReport(
         healthy=service.healthy and sidecar.ready,
@@ -18,4 +22,5 @@ def report_of(service: ServiceState, sidecar: SidecarState, agent_pid: int) -> a
         service_restarts=service.restarts,
         envoy_restarts=sidecar.restarts,
         exposed=service.exposed,
+        loaded=loaded,
     )

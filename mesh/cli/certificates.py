@@ -11,7 +11,7 @@ from cryptography import x509
 from mesh.agent.folders import Folders
 from mesh.agent.versions import CURRENT
 from mesh.api.proa.v1 import status_pb2
-from mesh.identity.folder import ROOT, START_OVER
+from mesh.identity.folder import BUNDLE
 from mesh.model.names import LEAF_SECRET, InstanceId
 
 
@@ -35,9 +35,9 @@ def certificates_of(folder: Path, instances: Iterable[status_pb2.Instance]) -> t
 
 
 def _found(folder: Path, instances: Iterable[status_pb2.Instance]) -> Iterator[Certificate]:
-    root = folder / "ca" / ROOT
-    if root.exists():
-        yield _certificate("the authority", root.read_bytes(), START_OVER)
+    roots = folder / "ca" / BUNDLE
+    for root in x509.load_pem_x509_certificates(roots.read_bytes()) if roots.exists() else ():
+        yield Certificate("the authority", root.not_valid_before_utc, root.not_valid_after_utc, "Run `proa ca rotate`")
     for one in instances:
         who = InstanceId(one.namespace, one.workload, one.instance)
         secret = Folders(folder, folder, who).secrets / CURRENT / f"{LEAF_SECRET}.json"

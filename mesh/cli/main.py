@@ -8,6 +8,7 @@ import typer
 
 from mesh.cli import (
     bootstrap,
+    ca,
     check,
     debug,
     documents,
@@ -63,6 +64,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(bootstrap.bootstrap)
+app.add_typer(ca.ca)
 app.add_typer(debug.debug)
 app.add_typer(explain.explain)
 app.add_typer(schema.schema)

@@ -13,8 +13,9 @@ from mesh.controlplane import wire
 from mesh.controlplane.attachments import Attachment, Attachments
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.plan import launch_plan
-from mesh.errors import NotFoundError, UsageError
-from mesh.identity.ca import CertificateAuthority
+from mesh.controlplane.rotation import Rotation
+from mesh.errors import NotFoundError, StateError, UsageError
+from mesh.identity.ca import CertificateAuthority, serial
 from mesh.model.names import Identity, InstanceId, control_plane_identity
 from mesh.model.shape import Role
 from mesh.model.topology import Address
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class AgentService(agents_pb2_grpc.AgentServiceServicer):
-    """`authority` is only asked for when there is a workload, and with it a trust domain."""
+    """Signs what is asked for in the name of the authority that `rotation` has come to, and tells of the next."""
 
     def __init__(
         self,
@@ -36,17 +37,18 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         compiler: Compiler,
         board: StatusBoard,
         *,
-        authority: Callable[[], CertificateAuthority],
+        rotation: Rotation,
         xds: Address,
         now: Callable[[], datetime],
     ) -> None:
         self._registry = registry
         self._compiler = compiler
         self._board = board
-        self._authority = authority
+        self._rotation = rotation
         self._xds = xds
         self._now = now
         self._attachments = Attachments()
+        rotation.changed.also(self._attachments.wake)
 
     async def GetLaunchPlan(
         self, request: agents_pb2.GetLaunchPlanRequest, context: Any
@@ -60,7 +62,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     ) -> agents_pb2.SignCertificateResponse:
         identity = self._identity(request)
         lifetime = self._registry.documents.mesh.leaf_lifetime
-        authority = self._authority()
+        authority = self._rotation.authority()
         leaf = authority.issue(request.csr, identity, (), self._now(), lifetime)
         log.info("certificate_signed identity=%s not_after=%s", identity.uri, leaf.not_after.isoformat())
         return agents_pb2.SignCertificateResponse(
@@ -68,6 +70,8 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             bundle_pem=authority.bundle_pem,
             not_after=leaf.not_after,
             renew_at=leaf.renew_at,
+            serial=leaf.serial,
+            trust=_trust(authority),
         )
 
     async def Attach(
@@ -79,6 +83,9 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         context.add_done_callback(lambda _: self._ended(attachment))
         yield agents_pb2.AttachResponse(attached=self._attached(lease))
         async for message in attachment.until_replaced(request_iterator):
+            if message is None:
+                yield agents_pb2.AttachResponse(trust=_trust(self._rotation.authority()))
+                continue
             match message.WhichOneof("event"):
                 case "report":
                     await self._registry.report(lease.id, wire.report(message.report))
@@ -129,7 +136,15 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             bootstrap=MessageToJson(bootstrap(instance, self._xds)) if is_proxy else "",
             term=wire.duration_message(self._registry.term),
             xds=str(self._xds),
+            trust=self._trusted(),
         )
+
+    def _trusted(self) -> agents_pb2.Trust | None:
+        """None while there is no authority: the instance goes on with what it has."""
+        try:
+            return _trust(self._rotation.authority())
+        except StateError:
+            return None
 
     async def _drain(self, lease: Lease) -> None:
         """Returns when no connected proxy sends calls to the instance any more, or it has taken too long."""
@@ -142,3 +157,8 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         if self._attachments.close(attachment):
             self._registry.detach(attachment.instance, at_once=attachment.drained)
             log.info("detached node=%s drained=%s", attachment.instance.node_id, attachment.drained)
+
+
+def _trust(authority: CertificateAuthority) -> agents_pb2.Trust:
+    roots = map(serial, authority.roots)
+    return agents_pb2.Trust(bundle_pem=authority.bundle_pem, roots=roots, issuer=authority.issuer)

@@ -13,6 +13,8 @@ from mesh.api.envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from mesh.api.proa.v1 import (
     agents_pb2,
     agents_pb2_grpc,
+    ca_pb2,
+    ca_pb2_grpc,
     debug_pb2,
     debug_pb2_grpc,
     documents_pb2,
@@ -26,6 +28,7 @@ from mesh.api.proa.v1 import (
 )
 from mesh.controlplane import unix_socket
 from mesh.controlplane.agent_service import AgentService
+from mesh.controlplane.ca_service import CaService
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
@@ -44,6 +47,7 @@ SERVICES: Final = tuple(
         (schema_pb2, "SchemaService"),
         (csds_pb2, "ClientStatusDiscoveryService"),
         (debug_pb2, "DebugService"),
+        (ca_pb2, "CaService"),
     )
 )
 
@@ -69,6 +73,7 @@ class Api:
         schemas: SchemaService,
         clients: ClientStatusService,
         debug: DebugService,
+        authority: CaService,
     ) -> None:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
@@ -79,6 +84,7 @@ class Api:
         schema_pb2_grpc.add_SchemaServiceServicer_to_server(schemas, self._server)
         csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(clients, self._server)
         debug_pb2_grpc.add_DebugServiceServicer_to_server(debug, self._server)
+        ca_pb2_grpc.add_CaServiceServicer_to_server(authority, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(named, self._server)

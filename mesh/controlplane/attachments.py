@@ -17,22 +17,34 @@ class Attachment:
     instance: InstanceId
     replaced: asyncio.Event = field(default_factory=asyncio.Event)
     drained: bool = False
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def until_replaced(self, messages: AsyncIterator[T]) -> AsyncIterator[T]:
-        """The messages of the stream, until it ends or is replaced."""
+    def wake(self) -> None:
+        """There is something to say to the agent."""
+        self._woken.set()
+
+    async def until_replaced(self, messages: AsyncIterator[T]) -> AsyncIterator[T | None]:
+        """The messages of the stream, until it ends or is replaced, and None after each `wake`."""
         replaced = asyncio.ensure_future(self.replaced.wait())
+        woken = asyncio.ensure_future(self._woken.wait())
+        message = asyncio.ensure_future(anext(messages, None))
         try:
-            while not self.replaced.is_set():
-                message = asyncio.ensure_future(anext(messages, None))
-                try:
-                    await asyncio.wait((message, replaced), return_when=asyncio.FIRST_COMPLETED)
-                    if not message.done() or (received := message.result()) is None:
+            while True:
+                await asyncio.wait((message, replaced, woken), return_when=asyncio.FIRST_COMPLETED)
+                if self.replaced.is_set():
+                    return
+                if self._woken.is_set():
+                    self._woken.clear()
+                    woken = asyncio.ensure_future(self._woken.wait())
+                    yield None
+                if message.done():
+                    if (received := message.result()) is None:
                         return
-                finally:
-                    message.cancel()
-                yield received
+                    message = asyncio.ensure_future(anext(messages, None))
+                    yield received
         finally:
-            replaced.cancel()
+            for future in (message, replaced, woken):
+                future.cancel()
 
 
 class Attachments:
@@ -45,6 +57,11 @@ class Attachments:
             before.replaced.set()
         self._open[instance] = Attachment(instance)
         return self._open[instance]
+
+    def wake(self) -> None:
+        """There is something to say to every agent."""
+        for attachment in self._open.values():
+            attachment.wake()
 
     def close(self, attachment: Attachment) -> bool:
         """The stream has ended; says whether the instance is without one now."""

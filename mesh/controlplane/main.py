@@ -15,21 +15,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import grpc
+
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
+from mesh.controlplane.ca_service import CaService
 from mesh.controlplane.clients import Clients
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
+from mesh.controlplane.rotation import Rotation
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
 from mesh.controlplane.workload_service import WorkloadService
 from mesh.errors import MeshError, StateError, UsageError
-from mesh.identity.ca import CertificateAuthority
 from mesh.identity.credentials import server_credentials
-from mesh.identity.folder import open_authority
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
@@ -51,7 +53,8 @@ log = logging.getLogger(__name__)
 class Settings:
     """`metrics` is None where nobody asks for them.
 
-    `lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe.
+    `lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe. `ca` is
+    a folder with the files of somebody else's authority; None for one of our own.
     """
 
     state: Path
@@ -59,6 +62,7 @@ class Settings:
     xds: Address
     metrics: Address | None = None
     lifeline: int | None = None
+    ca: Path | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,26 +104,23 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
         registry.changed, compiler.caught_up, board, uptime=_uptime, observe=numbers.changing.observe
     )
 
-    @functools.cache
-    def authority() -> CertificateAuthority:
-        return open_authority(settings.state / "ca", registry.state.trust_domain, _now())
-
-    agents = AgentService(registry, compiler, board, authority=authority, xds=settings.xds, now=_now)
+    rotation = Rotation(settings.state / "ca", registry, _now, settings.ca)
+    agents = AgentService(registry, compiler, board, rotation=rotation, xds=settings.xds, now=_now)
     standings = Standings(registry, compiler, board)
     documents = DocumentService(registry, standings)
     status = StatusService(registry, board, compiler, standings, Clients(registry, cache, board))
     clients = ClientStatusService(registry, cache, board)
     debug = DebugService(registry, compiler, cache)
     schemas = SchemaService(registry, _now)
-    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug)
+    authority = CaService(registry, rotation)
+    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug, authority)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:
-        """Serves xDS as soon as there is a trust domain: with the first document, or from the start."""
-        seen = registry.changed.number
-        while not registry.state.trust_domain:
-            seen = await registry.changed.after(seen)
-        await _serve_xds(discovery, settings.xds, authority())
+        """Serves xDS as soon as there is an authority: with the first document, or from the start."""
+        await rotation.signing()
+        credentials = server_credentials(rotation.authority, _now, lambda: registry.documents.mesh.leaf_lifetime)
+        await _serve_xds(discovery, settings.xds, credentials)
 
     async def tell_numbers() -> None:
         """Serves metrics, when there is an address for them."""
@@ -138,7 +139,7 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     # What was true before the last stop is there before the first proxy can ask.
     compiler.compile()
     async with asyncio.TaskGroup() as tasks:
-        work = (compiler.run(), convergence.run(), keep_leases(registry), discover(), tell_numbers())
+        work = (compiler.run(), convergence.run(), keep_leases(registry), rotation.run(), discover(), tell_numbers())
         running = [tasks.create_task(one) for one in work]
         async with api.listening(settings.api):
             log.info("serving api=%s revision=%d pid=%d", settings.api, registry.state.revision, os.getpid())
@@ -148,11 +149,11 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
             task.cancel()
 
 
-async def _serve_xds(discovery: DiscoveryService, address: Address, authority: CertificateAuthority) -> None:
+async def _serve_xds(discovery: DiscoveryService, address: Address, credentials: grpc.ServerCredentials) -> None:
     server = discovery_server(discovery)
-    listen(server, address, server_credentials(authority, _now))
+    listen(server, address, credentials)
     await server.start()
-    log.info("serving xds=%s trust_domain=%s", address, authority.trust_domain)
+    log.info("serving xds=%s", address)
     try:
         await server.wait_for_termination()
     finally:
@@ -215,13 +216,14 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--api", required=True, metavar="unix:PATH", help="where the API listens")
     parser.add_argument("--xds", required=True, metavar="HOST:PORT", help="where proxies ask for their configuration")
     parser.add_argument("--metrics", metavar="HOST:PORT", help="where Prometheus asks for metrics; nowhere by default")
+    parser.add_argument("--ca", type=Path, metavar="DIR", help="files of an authority: tls.crt, tls.key, ca.crt")
     parser.add_argument("--lifeline", type=int, metavar="FD", help="pipe whose end ends this process")
     given = parser.parse_args(arguments)
     if not given.api.startswith("unix:/"):
         raise UsageError("--api", f"{given.api} is not the absolute path of a unix socket", "Write unix:/PATH")
     xds = _address("--xds", given.xds)
     metrics = _address("--metrics", given.metrics) if given.metrics else None
-    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, metrics, given.lifeline)
+    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, metrics, given.lifeline, given.ca)
 
 
 def _address(option: str, text: str) -> Address:

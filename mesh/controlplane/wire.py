@@ -1,7 +1,8 @@
 """Between the messages of the API and the values of the registry, for what more than one service speaks of."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import UTC, timedelta
 from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,7 +11,7 @@ from mesh.api.proa.v1 import agents_pb2, documents_pb2
 from mesh.errors import MeshError, UsageError
 from mesh.model.documents import Key
 from mesh.model.topology import Address
-from mesh.registry.leases import Addresses, Report
+from mesh.registry.leases import Addresses, Loaded, Report
 
 K = TypeVar("K", int, str)
 
@@ -71,6 +72,9 @@ def report(message: agents_pb2.InstanceReport) -> Report:
         service_restarts=message.service_restarts,
         envoy_restarts=message.envoy_restarts,
         exposed=tuple(message.exposed),
+        loaded=tuple(
+            Loaded(one.serial, one.issuer, one.not_after.ToDatetime(UTC), tuple(one.roots)) for one in message.loaded
+        ),
     )
 
 
@@ -86,6 +90,7 @@ def report_message(value: Report) -> agents_pb2.InstanceReport:
         service_restarts=value.service_restarts,
         envoy_restarts=value.envoy_restarts,
         exposed=value.exposed,
+        loaded=(agents_pb2.LoadedCertificate(**asdict(one)) for one in value.loaded),
     )
 
 

@@ -1,7 +1,7 @@
-"""The certificate authority of a mesh: one root that signs leaves of a day."""
+"""The certificate authority of a mesh: what signs its leaves, and the roots that everyone trusts."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,13 +9,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mesh.errors import IdentityError
+from mesh.errors import IdentityError, StateError
 from mesh.identity.renewal import renewal_time
-from mesh.model.names import Identity, trust_domain_prefix
+from mesh.model.names import Identity, Person, trust_domain_prefix
 
 LEAF_LIFETIME: Final = timedelta(hours=24)
 ROOT_LIFETIME: Final = timedelta(days=3650)
@@ -25,6 +25,9 @@ BOTH_SIDES: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT
 """A workload calls and is called."""
 
 
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """`chain_pem` begins with the leaf; its root is not in it."""
@@ -32,19 +35,36 @@ class Leaf:
     chain_pem: str
     not_after: datetime
     renew_at: datetime
+    serial: str
 
 
 class CertificateAuthority:
-    """Signs for one trust domain. `chance` spreads the renewals, as a number from 0 up to 1 for each leaf."""
+    """Signs for one trust domain, and says whom to trust. It never changes: a rotation goes from one to the next.
+
+    `certificate` is that of `key`: a root, or what `intermediates` lead from to a root. `roots` are all that are
+    trusted, in the order in which they are told; only `certificate` when none are given. `key` may be what is wrong
+    with it. `chance` spreads the renewals, as a number from 0 up to 1 for each leaf.
+    """
 
     def __init__(
-        self, key: ec.EllipticCurvePrivateKey, root: x509.Certificate, chance: Callable[[], float] = random.random
+        self,
+        key: SigningKey | StateError,
+        certificate: x509.Certificate,
+        chance: Callable[[], float] = random.random,
+        *,
+        intermediates: Sequence[x509.Certificate] = (),
+        roots: Sequence[x509.Certificate] = (),
+        trust_domain: str = "",
+        issuer: str = "",
     ) -> None:
         self._key = key
-        self._root = root
+        self._certificate = certificate
         self._chance = chance
-        names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        self._trust_domain = names.get_values_for_type(x509.UniformResourceIdentifier)[0].removeprefix("spiffe://")
+        self._intermediates = tuple(intermediates)
+        self._trust_domain = trust_domain or trust_domain_of(certificate)
+        self.roots = tuple(roots) or (certificate,)
+        self.issuer = issuer or serial(certificate)
+        """What signs: a name for programs."""
 
     @property
     def trust_domain(self) -> str:
@@ -53,29 +73,37 @@ class CertificateAuthority:
     @property
     def bundle_pem(self) -> str:
         """The roots that everyone in the mesh trusts."""
-        return self._root.public_bytes(Encoding.PEM).decode()
+        return "".join(pem(root) for root in self.roots)
+
+    @property
+    def problem(self) -> StateError | None:
+        """Why it cannot sign, None when it can."""
+        return StateError(*_parts(self._key)) if isinstance(self._key, StateError) else None
 
     def issue(
         self,
         csr_der: bytes,
-        identity: Identity,
+        identity: Identity | Person,
         dns_names: Iterable[str],
         now: datetime,
         lifetime: timedelta = LEAF_LIFETIME,
     ) -> Leaf:
         """A leaf for the key in the request, which must be a P-256 key that has signed it; nothing else in it counts.
 
-        Valid from five minutes before `now`, and never longer than the root. Raises IdentityError for a request that
-        cannot be signed and an identity of another trust domain.
+        Valid from five minutes before `now`, and never longer than what signs it. Raises IdentityError for a request
+        that cannot be signed and an identity of another trust domain, StateError when there is no key to sign with.
         """
+        if isinstance(self._key, StateError):
+            raise StateError(*_parts(self._key))
         if identity.trust_domain != self.trust_domain:
             problem = f"this authority signs for the trust domain {self.trust_domain} only"
             raise IdentityError(identity.uri, problem, "Use the trust domain that the mesh was first started with")
-        not_after = min((now + lifetime).replace(microsecond=0), self._root.not_valid_after_utc)
+        ends = min(one.not_valid_after_utc for one in (self._certificate, *self._intermediates))
+        not_after = min((now + lifetime).replace(microsecond=0), ends)
         key = _public_key(csr_der, identity.uri)
         names = [x509.UniformResourceIdentifier(identity.uri), *(x509.DNSName(name) for name in dns_names)]
         leaf = (
-            _unsigned(key, x509.Name([]), self._root.subject, now - BACKDATED, not_after)
+            _unsigned(key, x509.Name([]), self._certificate.subject, now - BACKDATED, not_after)
             # Critical because the subject is empty (RFC 5280, 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -85,11 +113,39 @@ class CertificateAuthority:
             .sign(self._key, hashes.SHA256())
         )
         renew_at = renewal_time(now, not_after - now, self._chance())
-        return Leaf(leaf.public_bytes(Encoding.PEM).decode(), not_after, renew_at)
+        chain = "".join(pem(one) for one in (leaf, *self._sent))
+        return Leaf(chain, not_after, renew_at, serial(leaf))
+
+    @property
+    def _sent(self) -> tuple[x509.Certificate, ...]:
+        """What a peer needs between the leaf and a root that it trusts."""
+        return () if self._certificate in self.roots else (self._certificate, *self._intermediates)
 
     @property
     def _key_id(self) -> x509.SubjectKeyIdentifier:
-        return self._root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        try:
+            return self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return x509.SubjectKeyIdentifier.from_public_key(self._certificate.public_key())
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def serial(certificate: x509.Certificate) -> str:
+    """As Envoy shows it."""
+    return f"{certificate.serial_number:x}"
+
+
+def trust_domain_of(root: x509.Certificate) -> str:
+    """Raises ExtensionNotFound for a root that Proa has not made."""
+    names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), "").removeprefix("spiffe://")
+
+
+def _parts(error: StateError) -> tuple[str, str, str]:
+    return error.where, error.problem, error.remedy
 
 
 def new_root(trust_domain: str, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

@@ -1,23 +1,28 @@
-"""The control plane's own side of mutual TLS: its leaf, renewed while it serves."""
+"""The control plane's own side of mutual TLS: its leaf and whom it trusts, renewed while it serves."""
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import grpc
 
+from mesh.errors import StateError
 from mesh.identity.ca import LEAF_LIFETIME, CertificateAuthority
 from mesh.identity.key import new_key
 from mesh.model.names import CONTROL_PLANE_HOST, control_plane_identity
 
 
 def server_credentials(
-    authority: CertificateAuthority, now: Callable[[], datetime], lifetime: timedelta = LEAF_LIFETIME
+    authority: Callable[[], CertificateAuthority],
+    now: Callable[[], datetime],
+    lifetime: Callable[[], timedelta] = lambda: LEAF_LIFETIME,
 ) -> grpc.ServerCredentials:
-    """For a server that only speaks to holders of a certificate of `authority`, and says who itself is.
+    """For a server that only speaks to holders of a certificate of the present `authority`, and says who itself is.
 
     Its leaf has the identity of the control plane and, since gRPC clients in Python check a host name and not a URI,
-    host names beside it. When it is due, the handshake that finds it so gets a new one.
+    host names beside it. When it is due, or the authority is another one, the handshake that finds it so gets a new
+    one. Raises StateError when the authority cannot sign; one that loses its key later leaves the leaf as it is.
     """
     leaf = _RenewedLeaf(authority, now, lifetime)
     return grpc.dynamic_ssl_server_credentials(
@@ -30,23 +35,32 @@ def server_credentials(
 class _RenewedLeaf:
     """gRPC asks on threads of its own."""
 
-    def __init__(self, authority: CertificateAuthority, now: Callable[[], datetime], lifetime: timedelta) -> None:
+    def __init__(
+        self,
+        authority: Callable[[], CertificateAuthority],
+        now: Callable[[], datetime],
+        lifetime: Callable[[], timedelta],
+    ) -> None:
         self._authority = authority
         self._now = now
         self._lifetime = lifetime
         self._lock = threading.Lock()
-        self._renew_at = now()
+        self._signed_by: CertificateAuthority | None = None
+        self._issued_at = self._renew_at = now()
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        key = new_key()
-        identity = control_plane_identity(self._authority.trust_domain)
-        leaf = self._authority.issue(key.csr, identity, [CONTROL_PLANE_HOST, "localhost"], self._now(), self._lifetime)
-        self._renew_at = leaf.renew_at
+        key, authority, now = new_key(), self._authority(), self._now()
+        identity = control_plane_identity(authority.trust_domain)
+        leaf = authority.issue(key.csr, identity, [CONTROL_PLANE_HOST, "localhost"], now, self._lifetime())
+        self._signed_by, self._issued_at, self._renew_at = authority, now, leaf.renew_at
         return grpc.ssl_server_certificate_configuration(
-            [(key.pem.encode(), leaf.chain_pem.encode())], self._authority.bundle_pem.encode()
+            [(key.pem.encode(), leaf.chain_pem.encode())], authority.bundle_pem.encode()
         )
 
     def renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """A new configuration when it is time, else None."""
-        with self._lock:
-            return self.configuration() if self._now() >= self._renew_at else None
+        with self._lock, suppress(StateError):
+            # A clock that was set back makes a leaf of the future.
+            in_time = self._issued_at <= self._now() < self._renew_at
+            return None if in_time and self._signed_by is self._authority() else self.configuration()
+        return None

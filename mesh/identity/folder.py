@@ -1,71 +1,209 @@
-"""The certificate authority of a state folder: made at the first start, and kept."""
+"""The authority of a state folder: made at the first start and kept, and each step of a rotation is one rename."""
 
 import os
 import random
 import shutil
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from mesh.errors import StateError
-from mesh.identity.ca import CertificateAuthority, new_root
+from mesh.identity import generation
+from mesh.identity.ca import CertificateAuthority, trust_domain_of
+from mesh.identity.generation import Generation
+from mesh.identity.journal import Journal, Step
 
-KEY: Final = "root.key"
-ROOT: Final = "root.pem"
+JOURNAL: Final = "authority.json"
+BUNDLE: Final = "roots.pem"
+"""The roots that are trusted, for other programs. Written after the journal, and never read."""
 
 START_OVER: Final = "Restore it, or remove the folder to start with a new authority (and restart all instances)"
+LOST_KEY: Final = "Restore it, or go on with another root, which costs no call: proa ca rotate"
+DISK: Final = "Look whether its disk has room and it may be written. The authority goes on as it was"
 
 
-def open_authority(
-    folder: Path, trust_domain: str, now: datetime, chance: Callable[[], float] = random.random
-) -> CertificateAuthority:
-    """The authority kept in `folder`; if there is none, a new one, which is there as a whole or not at all.
+class AuthorityFolder:
+    """A folder for each generation, and a journal of which of them counts for what.
 
-    Only one process may do this at a time. Raises StateError when the folder cannot be used, with what to do.
+    Only one process may use it at a time. What is there is never overwritten: a method that raises StateError, or does
+    not come to its end, has changed nothing, and one that returns is on disk.
     """
-    try:
-        if not folder.exists() or not any(folder.iterdir()):
-            _make(folder, trust_domain, now)
-        key, root = _read(folder)
-    except OSError as error:
-        where = str(error.filename or folder)
-        raise StateError(where, f"the authority cannot be read or made ({error.strerror})", START_OVER) from error
-    try:
-        authority = CertificateAuthority(key, root, chance)
-    except x509.ExtensionNotFound as error:
-        raise StateError(str(folder / ROOT), "the root does not say its trust domain", START_OVER) from error
-    if root.not_valid_after_utc <= now:
-        raise StateError(str(folder / ROOT), "the root has expired", START_OVER)
-    if authority.trust_domain != trust_domain:
-        problem = f"the authority is that of the trust domain {authority.trust_domain}, not {trust_domain}"
-        raise StateError(str(folder), problem, "Keep the trust domain, or choose another state folder")
-    return authority
+
+    def __init__(
+        self, path: Path, trust_domain: str, journal: Journal, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._path = path
+        self.trust_domain = trust_domain
+        self._chance = chance
+        self.journal = journal
+        self.generations: dict[str, Generation] = {}
+        """Those that are trusted, the newest first."""
+        self.authority = self._take(journal)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        trust_domain: str,
+        now: datetime,
+        first: Callable[[], Generation] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> "AuthorityFolder":
+        """The one kept in `path`. If there is none it is made of `first`, or with a root of our own.
+
+        Raises StateError when it cannot be used, with what to do.
+        """
+        try:
+            if not path.exists() or not any(path.iterdir()):
+                _make(path, first() if first else generation.made(trust_domain, now), now)
+            journal = Journal.from_text((path / JOURNAL).read_text())
+        except OSError as error:
+            where = str(error.filename or path)
+            raise StateError(where, f"the authority cannot be read or made ({error.strerror})", START_OVER) from error
+        except ValueError as error:
+            raise StateError(str(path / JOURNAL), "it is no journal of an authority", START_OVER) from error
+        opened = cls(path, trust_domain, journal, chance)
+        opened._check(now)
+        opened._publish()
+        return opened
+
+    def begin(self, coming: Generation, now: datetime, *, forced: bool = False) -> None:
+        """From STEADY towards another generation."""
+        assert self.journal.step is Step.STEADY
+        with _explained(self._path):
+            self._sweep()
+            _keep(self._path, coming)
+        self._write(self.journal.towards(coming.id, now, forced=forced))
+
+    def replace(self, coming: Generation, now: datetime) -> None:
+        """Another certificate below the same roots takes over at once: whoever trusts the one trusts the other."""
+        with _explained(self._path):
+            self._sweep()
+            _keep(self._path, coming)
+        self._write(Journal(coming.id, now))
+
+    def advance(self, now: datetime, left_behind: tuple[str, ...] = ()) -> None:
+        """To the next step."""
+        self._write(self.journal.after(left_behind, now))
+        if self.journal.step is Step.STEADY:
+            with _explained(self._path):
+                self._sweep()
+
+    def force(self) -> None:
+        """From now on the rotation waits for nobody for long."""
+        self._write(replace(self.journal, forced=True))
+
+    def key_problem(self) -> StateError | None:
+        """What is wrong with the key that signs, as it is on disk now."""
+        try:
+            key = self._read(self.journal.signs).key
+        except StateError as error:
+            return error
+        return key if isinstance(key, StateError) else None
+
+    def _write(self, journal: Journal) -> None:
+        authority = self._take(journal)
+        with _explained(self._path):
+            _replace(self._path / JOURNAL, journal.text.encode())
+        self.journal, self.authority = journal, authority
+        self._publish()
+
+    def _publish(self) -> None:
+        """The step has been taken. A rename that a power cut undoes is taken again: no step is a harm twice."""
+        with suppress(OSError):
+            _replace(self._path / BUNDLE, self.authority.bundle_pem.encode())
+            _sync(self._path)
+
+    def _take(self, journal: Journal) -> CertificateAuthority:
+        generations = {id_: self.generations.get(id_) or self._read(id_) for id_ in journal.trusted}
+        signing = generations[journal.signs]
+        roots = dict.fromkeys(root for one in generations.values() for root in one.roots)
+        self.generations = generations
+        return CertificateAuthority(
+            signing.key,
+            signing.chain[0],
+            self._chance,
+            intermediates=signing.chain[1:],
+            roots=tuple(roots),
+            trust_domain=self.trust_domain,
+            issuer=journal.signs,
+        )
+
+    def _read(self, id_: str) -> Generation:
+        found = generation.read(self._path / id_, START_OVER, lost_key=LOST_KEY)
+        if found.id != id_:
+            raise StateError(str(self._path / id_), "this is not the certificate of this folder", START_OVER)
+        return found
+
+    def _check(self, now: datetime) -> None:
+        for one in self.generations.values():
+            if one.chain[0] in one.roots and (said := _said(one.chain[0])) not in ("", self.trust_domain):
+                problem = f"the authority is that of the trust domain {said}, not {self.trust_domain}"
+                raise StateError(str(self._path), problem, "Keep the trust domain, or choose another state folder")
+        signing = self.generations[self.journal.signs].chain[0]
+        where, remedy = str(self._path / self.journal.signs), f"Look at the clock. If it is right: {START_OVER}"
+        if signing.not_valid_after_utc <= now:
+            raise StateError(where, "the certificate of the authority has expired", remedy)
+        if now < signing.not_valid_before_utc:
+            raise StateError(where, "the certificate of the authority is not valid yet", remedy)
+
+    def _sweep(self) -> None:
+        """Removes what no step needs any more, or a start of a rotation has left that did not come to its end."""
+        kept = {JOURNAL, BUNDLE, self.journal.current, self.journal.next}
+        for path in self._path.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _make(folder: Path, trust_domain: str, now: datetime) -> None:
-    key, root = new_root(trust_domain, now)
+def _said(root: x509.Certificate) -> str:
+    """The trust domain that a root says, "" for one that somebody else has made."""
+    try:
+        return trust_domain_of(root)
+    except x509.ExtensionNotFound:
+        return ""
+
+
+def _make(path: Path, first: Generation, now: datetime) -> None:
+    """There as a whole or not at all."""
     # Left by a start that did not come to its end.
-    new = folder.with_name(f"{folder.name}.new")
+    new = path.with_name(f"{path.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
-    _write(new / KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    _write(new / ROOT, root.public_bytes(Encoding.PEM))
-    new.rename(folder)
-    _sync(folder.parent)
+    _keep(new, first)
+    _create(new / JOURNAL, Journal(first.id, now).text.encode())
+    _create(new / BUNDLE, first.files[generation.ROOTS])
+    _sync(new)
+    new.rename(path)
+    _sync(path.parent)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _keep(folder: Path, one: Generation) -> None:
+    new = folder / f"{one.id}.new"
+    new.mkdir(mode=0o700)
+    for name, content in one.files.items():
+        _create(new / name, content)
+    _sync(new)
+    new.rename(folder / one.id)
+    _sync(folder)
+
+
+def _create(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    _create(new, content)
+    new.replace(path)
 
 
 def _sync(folder: Path) -> None:
@@ -76,21 +214,10 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _read(folder: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    _check_private(folder / KEY)
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        key = load_pem_private_key((folder / KEY).read_bytes(), password=None)
-        root = x509.load_pem_x509_certificate((folder / ROOT).read_bytes())
-        is_pair = key.public_key() == root.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise StateError(str(folder), "the key or the root is not readable as PEM", START_OVER) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not is_pair:
-        raise StateError(str(folder), "the key does not belong to the root", START_OVER)
-    return key, root
-
-
-def _check_private(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        remedy = f"Run `chmod 600 {path}`, or remove {path.parent} if somebody may have read it"
-        raise StateError(str(path), f"others may read or write the authority's private key (mode {mode:04o})", remedy)
+        yield
+    except OSError as error:
+        where = str(error.filename or path)
+        raise StateError(where, f"the authority cannot be written ({error.strerror})", DISK) from error

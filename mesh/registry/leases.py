@@ -5,7 +5,7 @@ A lease has no end while its agent is connected. A broken stream starts a term, 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import Instance, InstancePort, InstanceUpstream, Role, Shape, client_shape, shape_of
@@ -32,6 +32,16 @@ NO_ADDRESSES = Addresses(inbound={}, app={}, upstreams={}, outbound=Address("127
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """One combination of a leaf, what signed it, and roots that a proxy uses; certificates by their serial numbers."""
+
+    serial: str
+    issuer: str
+    not_after: datetime
+    roots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What an agent last said about what runs beside it. Process ids are 0 while there is none."""
 
@@ -45,6 +55,7 @@ class Report:
     service_restarts: int = 0
     envoy_restarts: int = 0
     exposed: tuple[str, ...] = ()
+    loaded: tuple[Loaded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

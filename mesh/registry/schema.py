@@ -17,7 +17,7 @@ from mesh.model.names import Identity, InstanceId
 from mesh.model.topology import Address
 from mesh.model.workload import Workload
 from mesh.registry.known import Known, Offer, Origin, Source
-from mesh.registry.leases import Addresses, Lease, Report
+from mesh.registry.leases import Addresses, Lease, Loaded, Report
 from mesh.registry.state import Kept, Operation
 
 SCHEMA: Final = 1
@@ -172,7 +172,7 @@ def lease_row(lease: Lease) -> Row:
         "location": lease.workload.where,
         "identity": lease.identity.uri,
         "addresses": json.dumps(_addresses_json(lease.addresses)),
-        "report": json.dumps(asdict(lease.report)),
+        "report": json.dumps(asdict(lease.report), default=datetime.isoformat),
         "was_healthy": lease.was_healthy,
         "draining": lease.draining,
     }
@@ -183,7 +183,6 @@ def lease_from(row: RowMapping) -> Lease:
     workload = from_json(row["document"], row["location"])
     if not isinstance(workload, Workload):
         raise ConfigError(row["location"], "this is no Workload", "Start the instance again")
-    report = json.loads(row["report"])
     return Lease(
         id=InstanceId(row["namespace"], row["workload"], row["instance"]),
         generation=row["generation"],
@@ -191,10 +190,18 @@ def lease_from(row: RowMapping) -> Lease:
         document=row["document"],
         identity=Identity.from_uri(row["identity"]),
         addresses=_addresses_from(json.loads(row["addresses"])),
-        report=Report(**{**report, "exposed": tuple(report["exposed"])}),
+        report=_report_from(json.loads(row["report"])),
         was_healthy=row["was_healthy"],
         draining=row["draining"],
     )
+
+
+def _report_from(value: Mapping[str, Any]) -> Report:
+    loaded = (
+        Loaded(one["serial"], one["issuer"], datetime.fromisoformat(one["not_after"]), tuple(one["roots"]))
+        for one in value.get("loaded", ())
+    )
+    return Report(**{**value, "exposed": tuple(value["exposed"]), "loaded": tuple(loaded)})
 
 
 def _addresses_json(addresses: Addresses) -> Mapping[str, Any]:

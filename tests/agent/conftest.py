@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
-from mesh.identity.ca import CertificateAuthority, new_root
+from mesh.identity.ca import CertificateAuthority, new_root, serial
 from mesh.model.names import Identity
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -75,6 +75,12 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
         """The newest one."""
         return self.reports[-1] if self.reports else agents_pb2.InstanceReport()
 
+    @property
+    def trust(self) -> agents_pb2.Trust:
+        authority = self.authority
+        roots = map(serial, authority.roots)
+        return agents_pb2.Trust(bundle_pem=authority.bundle_pem, roots=roots, issuer=authority.issuer)
+
     async def start(self) -> None:
         self._server = grpc.aio.server()
         agents_pb2_grpc.add_AgentServiceServicer_to_server(self, self._server)
@@ -92,7 +98,9 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
     async def SignCertificate(self, request: agents_pb2.SignCertificateRequest, context: Any) -> Any:
         now = datetime.now(UTC)
         leaf = self.authority.issue(request.csr, IDENTITY, ["localhost"], now, self.lifetime)
-        response = agents_pb2.SignCertificateResponse(chain_pem=leaf.chain_pem, bundle_pem=self.authority.bundle_pem)
+        response = agents_pb2.SignCertificateResponse(
+            chain_pem=leaf.chain_pem, bundle_pem=self.authority.bundle_pem, serial=leaf.serial, trust=self.trust
+        )
         response.not_after.FromDatetime(leaf.not_after)
         response.renew_at.FromDatetime(now + self.renew_after)
         return response

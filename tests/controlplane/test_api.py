@@ -45,7 +45,7 @@ async def test_it_answers_health_and_reflection(client):
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     services = {service.name for service in (await call.read()).list_services_response.service}
     call.cancel()
-    ours = {f"proa.v1.{name}Service" for name in ("Agent", "Debug", "Document", "Schema", "Status", "Workload")}
+    ours = {f"proa.v1.{name}Service" for name in ("Agent", "Ca", "Debug", "Document", "Schema", "Status", "Workload")}
     envoys = "envoy.service.status.v3.ClientStatusDiscoveryService"
     assert services == {*ours, envoys, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 

@@ -132,7 +132,7 @@ def test_a_tls_call_without_a_certificate_of_this_mesh_is_refused(
     host, _, port = shared.instance("inventory")["envoy"]["inbound"].partition(":")
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.load_verify_locations(shared.state.folder / "ca" / "root.pem")
+    client.load_verify_locations(shared.state.folder / "ca" / "roots.pem")
     if certificate != "none":
         name = shared.instance("orders")["identity"] if "name" in certificate else "spiffe://elsewhere/ns/a/sa/b"
         client.load_cert_chain(foreign_certificate(tmp_path, name))

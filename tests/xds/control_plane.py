@@ -65,7 +65,7 @@ class ControlPlane:
         changed = {f"grpc.{name}": value for name, value in options.items()}
         server = discovery_server(self.service(), tuple({**dict(OPTIONS), **changed}.items()))
         address = Address("127.0.0.1", self.port)
-        self.port = listen(server, address, server_credentials(self.authority, now))
+        self.port = listen(server, address, server_credentials(lambda: self.authority, now))
         await server.start()
         try:
             yield

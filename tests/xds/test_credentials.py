@@ -33,7 +33,7 @@ class Dialler:
 
     async def start(self) -> grpc.aio.Server:
         server = grpc.aio.server()
-        credentials = server_credentials(self._mesh.authority, self._now, LIFETIME)
+        credentials = server_credentials(lambda: self._mesh.authority, self._now, lambda: LIFETIME)
         self.port = server.add_secure_port("127.0.0.1:0", credentials)
         await server.start()
         return server

@@ -315,9 +315,10 @@ async def test_a_large_response_reaches_a_client_that_takes_it(control_plane: Co
 
 async def test_a_port_that_is_taken_is_said_so(control_plane: ControlPlane) -> None:
     second = discovery_server(control_plane.service())
+    credentials = server_credentials(lambda: control_plane.authority, now)
 
     with pytest.raises(StartError, match=f"127.0.0.1:{control_plane.port}"):
-        listen(second, Address("127.0.0.1", control_plane.port), server_credentials(control_plane.authority, now))
+        listen(second, Address("127.0.0.1", control_plane.port), credentials)
 
 
 def status_of(control_plane: ControlPlane) -> ProxyState:

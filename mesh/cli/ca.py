@@ -1,0 +1,200 @@
+"""`proa ca`: whom the mesh trusts, and another root for it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from mesh.cli.options import Format, OutputOption, ServerOption, StateOption, TimeoutOption, duration_of
+from mesh.errors import MeshError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from mesh.api.proa.v1 import ca_pb2
+
+POLL: Final = 0.2
+NAMED_AFTER: Final = 3.0
+"""Seconds of a step after which it is said for whom it waits."""
+
+LITTLE: Final = 0.3
+"""Share of its life that a certificate has left when people are warned. Leaves are renewed at half of theirs."""
+
+ca = typer.Typer(name="ca", help="Look at the roots of the mesh, or exchange them.", no_args_is_help=True)
+
+
+@ca.command()
+def status(state: StateOption = None, server: ServerOption = None, output: OutputOption = Format.TABLE) -> None:
+    """Show the certificates of the authority, how far a rotation has come, and who has not followed."""
+    from mesh.cli.output import now, table, write
+
+    authority = _ask(state, server)
+    if output is not Format.TABLE:
+        write(_plain(authority), output)
+        return
+    at = now()
+    columns = ("key id", "serial", "role", "expires", "subject")
+    table(columns, (_row(one, at) for one in authority.certificates), empty="There is no certificate.")
+    print("", *_news(authority, at), sep="\n")
+    for warning in warnings(authority, at):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+@ca.command()
+def rotate(
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on without proxies that do not follow within 10 seconds.")
+    ] = False,
+    timeout: TimeoutOption = "60s",
+    state: StateOption = None,
+    server: ServerOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Exchange the root of the mesh while it runs; no call fails.
+
+    Returns when every proxy has let go of the old one. It goes on by itself when this command is interrupted, or the
+    control plane ends; the next `proa ca rotate` then waits for the one that runs.
+    """
+    from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
+    from mesh.cli.connection import SECONDS, connected
+    from mesh.cli.output import write
+
+    until = time.monotonic() + duration_of(timeout).total_seconds()
+    with connected(state, server) as channel:
+        begun = ca_pb2_grpc.CaServiceStub(channel).RotateRoot(ca_pb2.RotateRootRequest(force=force), timeout=SECONDS)
+    done = _followed(begun.authority, state, server, until, quiet=output is not Format.TABLE)
+    if output is not Format.TABLE:
+        write(_plain(done), output)
+        return
+    left = [one.node_id for one in done.waits_for if one.left_behind]
+    print(f"rotated: {next(one.key_id for one in done.certificates if one.signs)} is the only root now")
+    if left:
+        print(f"warning: left behind: {', '.join(left)}: nobody trusts them until they are back", file=sys.stderr)
+
+
+def warnings(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
+    """What somebody should do something about: what is wrong, and what ends soon."""
+    if authority.problem:
+        yield authority.problem
+    for one in authority.certificates:
+        if _is_short(one.not_before, one.not_after, at):
+            remedy = f"exchange it in {authority.source}" if authority.source else "proa ca rotate"
+            yield f"{one.subject} {_ends(one.not_after, at)}: {remedy}"
+    lifetime = authority.leaf_lifetime.ToTimedelta()
+    for leaf in authority.leaves:
+        if _time(leaf.not_after) - at < lifetime * LITTLE:
+            yield f"{leaf.node_id}: its certificate {_ends(leaf.not_after, at)}: look into its agent's log"
+
+
+def _followed(
+    authority: ca_pb2.Authority, state: Path | None, server: str | None, until: float, *, quiet: bool
+) -> ca_pb2.Authority:
+    """The authority at the end of the rotation. A control plane that is away for a moment is waited for."""
+    said, began, named = -1, time.monotonic(), ""
+    while True:
+        if authority.step != said:
+            said, began = authority.step, time.monotonic()
+            _say(_sentence(authority), quiet=quiet)
+        if _is_over(authority):
+            return authority
+        waits = authority.problem or f"it waits for {', '.join(_waits(authority)) or 'nobody'}"
+        if time.monotonic() - began > NAMED_AFTER and waits != named:
+            named = waits
+            _say(f"  {waits}", quiet=quiet)
+        if time.monotonic() > until:
+            raise MeshError("proa ca rotate", waits, "It goes on by itself; with --force it does not wait any more")
+        time.sleep(POLL)
+        try:
+            authority = _ask(state, server)
+        except UnreachableError:
+            if time.monotonic() > until:
+                raise
+
+
+def _waits(authority: ca_pb2.Authority) -> Iterator[str]:
+    for one in authority.waits_for:
+        if not one.left_behind:
+            yield f"{one.node_id}: {one.why}"
+
+
+def _ask(state: Path | None, server: str | None) -> ca_pb2.Authority:
+    from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
+    from mesh.cli.connection import SECONDS, connected
+
+    with connected(state, server) as channel:
+        answer = ca_pb2_grpc.CaServiceStub(channel).GetAuthority(ca_pb2.GetAuthorityRequest(), timeout=SECONDS)
+    authority: ca_pb2.Authority = answer.authority
+    return authority
+
+
+def _is_over(authority: ca_pb2.Authority) -> bool:
+    from mesh.api.proa.v1 import ca_pb2
+
+    return authority.step == ca_pb2.ROTATION_STEP_STEADY
+
+
+def _step(authority: ca_pb2.Authority) -> str:
+    from mesh.api.proa.v1 import ca_pb2
+
+    return ca_pb2.RotationStep.Name(authority.step).removeprefix("ROTATION_STEP_")
+
+
+def _sentence(authority: ca_pb2.Authority) -> str:
+    return {
+        "STEADY": "steady: there is no rotation",
+        "TRUST": "trust: the new root is told to every proxy; the old one signs",
+        "RENEW": "renew: the new root signs, and every certificate is renewed",
+        "RETIRE": "retire: the old root is taken from every proxy",
+    }[_step(authority)]
+
+
+def _plain(authority: ca_pb2.Authority) -> dict[str, object]:
+    from mesh.cli.output import as_json
+
+    return {**as_json(authority), "step": _step(authority)}
+
+
+def _row(one: ca_pb2.CaCertificate, at: datetime) -> tuple[str, ...]:
+    role = ", ".join(word for word, holds in (("signs", one.signs), ("trusted", one.root)) if holds)
+    return one.key_id, one.serial, role, f"{_time(one.not_after):%Y-%m-%d}, {_ends(one.not_after, at)}", one.subject
+
+
+def _news(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
+    from mesh.cli.output import ago
+
+    yield f"{_sentence(authority)}; since {ago(_time(authority.since), at)}"
+    if authority.source:
+        yield f"its files come from {authority.source}"
+    for one in authority.waits_for:
+        what = "left behind" if one.left_behind else "waits for"
+        yield f"{what} {one.node_id}: {one.why}"
+
+
+def _ends(not_after: Timestamp, at: datetime) -> str:
+    from mesh.cli.output import ago
+
+    ends = _time(not_after)
+    return f"expires in {ago(at, ends)}" if ends > at else f"expired {ago(ends, at)} ago"
+
+
+def _is_short(not_before: Timestamp, not_after: Timestamp, at: datetime) -> bool:
+    ends, began = _time(not_after), _time(not_before)
+    return ends - at < (ends - began) * LITTLE
+
+
+def _time(stamp: Timestamp) -> datetime:
+    from datetime import UTC
+
+    return stamp.ToDatetime(UTC)
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        print(text, flush=True)
