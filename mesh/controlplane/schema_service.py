@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,7 +25,8 @@ TRANSFERS: Final = 4
 PATIENCE: Final = 30.0
 """Seconds for an agent to send its descriptors."""
 
-LONGEST_PROBLEM: Final = 1000
+LONGEST_TEXT: Final = 1000
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 MOST_UNDESCRIBED: Final = 100
 
 SOURCES: Final = {
@@ -115,6 +117,8 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         instance = InstanceId(message.namespace, message.workload, message.instance)
         if message.source not in SOURCES:
             raise UsageError(instance.node_id, "its offer has no source that an agent can have", "Send one")
+        if message.digest and not DIGEST.fullmatch(message.digest):
+            raise UsageError(instance.node_id, "the digest of its offer is none", "Send SHA-256 in hexadecimal")
         if not 0 <= message.size <= LARGEST_SET:
             raise LimitError(instance.node_id, f"descriptors of {message.size} bytes", "16 MiB is the most")
         offer = Offer(
@@ -123,10 +127,15 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
             size=message.size,
             # A clock that is ahead must not keep later ones out.
             read_at=min(message.read_at.ToDatetime(UTC), self._now()),
-            undescribed=tuple(message.undescribed[:MOST_UNDESCRIBED]),
-            problem=message.problem[:LONGEST_PROBLEM],
+            undescribed=tuple(_printable(name) for name in message.undescribed[:MOST_UNDESCRIBED]),
+            problem=_printable(message.problem),
         )
         return instance, offer
+
+
+def _printable(text: str) -> str:
+    """What a service may say on somebody's terminal, as it may be a service's own words."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
 
 
 async def _received(messages: Messages, offer: Offer) -> bytes:

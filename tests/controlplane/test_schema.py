@@ -141,6 +141,13 @@ async def test_a_service_without_reflection_says_so_and_is_no_failure(client):
             id="of too many bytes",
         ),
         pytest.param(
+            an_offer(b"x", digest="x" * 64),
+            [],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "the digest of its offer is none",
+            id="without a digest",
+        ),
+        pytest.param(
             an_offer(b"x", source=schema_pb2.SCHEMA_SOURCE_PUSH),
             [],
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -158,6 +165,16 @@ async def test_an_offer_that_cannot_be_is_refused(client, offer, pieces, code, w
     assert caught.value.code() is code
     assert words in (caught.value.details() or "")
     assert list((await listed(client)).methods) == []
+
+
+async def test_the_words_of_a_service_do_nothing_to_a_terminal(client):
+    await client.start_with(workload("orders"))
+    async with client.attached():
+        await told(client, an_offer(problem="\x1b[2J" + "x" * 5000, undescribed=["a\nb"] * 200))
+
+    problem, *undescribed = (await listed(client)).versions[0].problems
+    assert problem == " [2J" + "x" * 996
+    assert undescribed == ["a b is not described"] * 100
 
 
 async def test_the_offer_comes_first(client):
