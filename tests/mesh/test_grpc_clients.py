@@ -197,6 +197,29 @@ def served(mesh: RunningMesh) -> list[int]:
     return [sum(one["value"] for one in admin(instance, path)["stats"]) for instance in mesh.instances("inventory")]
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.environ.get("PROA_EFFORT", "1") == "1", reason="takes two minutes: make test-long")
+async def test_certificates_of_a_minute_are_renewed_and_no_call_fails(
+    launch: Callable[..., RunningMesh], bookstore: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Each restart of the callee means new handshakes, the last ones when the first certificate has long ended."""
+    short = {"apiVersion": "proa.mesh/v1alpha1", "kind": "Mesh", "metadata": {"name": "default"}}
+    file = bookstore()
+    file.write_text(
+        f"{file.read_text()}\n---\n{documents({**short, 'spec': {'certificates': {'leafLifetime': '60s'}}})}"
+    )
+    mesh = launch(file)
+    async with (
+        joined(mesh, tmp_path / "client") as client,
+        calling(client.folder) as caller,
+        caller.load("inventory"),
+    ):
+        for count in (2, 3, 4):
+            await soon(lambda count=count: client.log.count("certificate_written") == count, within=60)
+            await mesh.do("restart", "inventory")
+    mesh.remember()
+
+
 async def test_an_instance_that_is_killed_fails_no_call_that_may_be_made_again(
     mesh: RunningMesh, caller: Caller
 ) -> None:
