@@ -25,7 +25,7 @@ import grpc
 
 from mesh.controlplane.compiler import Compiler, _Made
 from mesh.identity.credentials import server_credentials
-from mesh.identity.folder import open_authority
+from mesh.identity.folder import AuthorityFolder
 from mesh.identity.key import new_key
 from mesh.model.names import OUTBOUND, Identity, InstanceId
 from mesh.model.shape import shape_of
@@ -131,12 +131,12 @@ def a_lease(registry: Registry, n: int, services: int) -> Lease:
 
 def identities(folder: Path, registry: Registry) -> grpc.ServerCredentials:
     """Those of the server. All proxies have the certificate in `client.pem`."""
-    authority = open_authority(folder / "ca", registry.state.trust_domain, now())
+    authority = AuthorityFolder.open(folder / "ca", registry.state.trust_domain, now()).authority
     key, who = new_key(), Identity(authority.trust_domain, NAMESPACE, ACCOUNT)
     leaf = authority.issue(key.csr, who, (), now(), timedelta(hours=1))
     (folder / "client.pem").write_text(leaf.chain_pem + key.pem)
     (folder / "roots.pem").write_text(authority.bundle_pem)
-    return server_credentials(authority, now)
+    return server_credentials(lambda: authority, now)
 
 
 Commands = dict[str, Callable[[int], Coroutine[Any, Any, object]]]
