@@ -26,6 +26,9 @@ class ProxyState(StrEnum):
     DISCONNECTED = "disconnected"
 
 
+WORST_FIRST: Final = (ProxyState.NACKED, ProxyState.PENDING, ProxyState.SYNCED)
+
+
 class Delivery(StrEnum):
     """How far one resource is on its way to a proxy."""
 
@@ -168,11 +171,11 @@ class StreamStatus:
     began: datetime
     tally: Callable[[str], Tally]
     _changed: Callable[[], None]
+    _refused: Callable[[str], None]
     report: Callable[[], StreamReport] = StreamReport
     look: Callable[[], Iterable[ResourceStatus]] = tuple
     lags: bool = True
     refuses: bool = False
-    last_nack: str = ""
 
     def stands(self, *, lags: bool, refuses: bool) -> None:
         """From now on."""
@@ -182,8 +185,7 @@ class StreamStatus:
 
     def refused(self, words: str) -> None:
         """The proxy has sent a NACK."""
-        self.last_nack = words
-        self._changed()
+        self._refused(words)
 
     @property
     def state(self) -> ProxyState:
@@ -224,9 +226,7 @@ class _Proxy:
         return not self.is_forgotten and any(stream.lags for stream in self.streams)
 
     def worst(self) -> ProxyState:
-        states = {stream.state for stream in self.streams}
-        worst_first = (ProxyState.NACKED, ProxyState.PENDING, ProxyState.SYNCED)
-        return next((state for state in worst_first if state in states), ProxyState.DISCONNECTED)
+        return min((stream.state for stream in self.streams), key=WORST_FIRST.index, default=ProxyState.DISCONNECTED)
 
 
 def _joined(reports: Sequence[StreamReport]) -> StreamReport:
@@ -294,7 +294,9 @@ class StatusBoard:
         self.expect(node_id, identity)
         proxy = self._proxies[node_id]
         proxy.envoy_version = envoy_version
-        stream = StreamStatus(self._now(), self._tallies.__getitem__, partial(self._refresh, proxy))
+        stream = StreamStatus(
+            self._now(), self._tallies.__getitem__, partial(self._refresh, proxy), partial(self._refused, proxy)
+        )
         proxy.streams = (*proxy.streams, stream)
         self._refresh(proxy)
         try:
@@ -354,7 +356,10 @@ class StatusBoard:
             self._lagging.add(proxy.node_id)
         else:
             self._lagging.discard(proxy.node_id)
-        proxy.last_nack = next((one.last_nack for one in reversed(proxy.streams) if one.last_nack), proxy.last_nack)
+        self.changes.notify()
+
+    def _refused(self, proxy: _Proxy, words: str) -> None:
+        proxy.last_nack = words
         self.changes.notify()
 
     def _drop_if_gone(self, proxy: _Proxy) -> None:

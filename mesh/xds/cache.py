@@ -21,17 +21,20 @@ class Cache:
     def __init__(self) -> None:
         self._snapshots: dict[str, Snapshot] = {}
         self._endpoints: dict[Locality, Named] = {}
+        self._states: dict[str, State] = {}
         self._watchers = Watchers()
 
     def publish(self, node_id: str, snapshot: Snapshot) -> None:
         """`snapshot` is what the node should have from now on. Its endpoints should have been published before."""
         if self.version(node_id) != snapshot.version:
             self._snapshots[node_id] = snapshot
+            self._states.pop(node_id, None)
             self._watchers.notify(node_id)
 
     def withdraw(self, node_id: str) -> None:
         """The node is told nothing more. It keeps what it has: this is no order to drop everything."""
         self._snapshots.pop(node_id, None)
+        self._states.pop(node_id, None)
 
     def publish_endpoints(self, locality: Locality, assignments: Mapping[str, Resource]) -> None:
         """`assignments`, by cluster name, are all that there are for the nodes of `locality`."""
@@ -48,7 +51,12 @@ class Cache:
         snapshot = self._snapshots.get(node_id)
         if snapshot is None:
             return None
-        return State({**snapshot.resources, ENDPOINT: self._endpoints.get(locality, NOTHING)})
+        endpoints = self._endpoints.get(locality, NOTHING)
+        state = self._states.get(node_id)
+        if state is None or state.of(ENDPOINT) is not endpoints:
+            # The same object as long as it says the same, which is quick to see.
+            state = self._states[node_id] = State({**snapshot.resources, ENDPOINT: endpoints})
+        return state
 
     def version(self, node_id: str) -> str:
         """Digest of the node's snapshot; empty for none."""

@@ -17,7 +17,7 @@ class DeltaStream(Stages):
     ttl_features = frozenset({"xds.config.supports-resource-ttl"})
 
     def receive(self, request: DeltaDiscoveryRequest, now: timedelta) -> Answer | None:
-        self._now = now
+        self._now, self._noted = now, None
         if request.HasField("node"):
             self._take_node(request.node)
         type_url = self._type_url(request.type_url)

@@ -58,7 +58,7 @@ class Step:
     `awaited` are the names in it that others wait for, `replaced` what the client had of what it is about.
     """
 
-    __slots__ = ("_after", "_content", "_total_before", "asked", "awaited", "delta", "replaced", "there")
+    __slots__ = ("_after", "_content", "_total_before", "_version", "asked", "awaited", "delta", "replaced", "there")
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Step:
         self.awaited = awaited
         self.replaced = replaced
         self._total_before = total_before
+        self._version = ""
         self._after: ref[Known] | None = None
         self._content: Content | None = None
 
@@ -89,13 +90,18 @@ class Step:
 
     def content(self, version: str) -> Content:
         """What is said, under a `version` that somebody has chosen or under its own."""
-        version = version or version_of_total(self._total())
-        if self._content is None or self._content.version != version:
+        if self._content is None or self._content.version != (version or self._version):
+            version = version or self.version()
             delta = self.delta or Delta()
             is_full = self.asked.form is Form.FULL
             resources = tuple(self.asked.covered(self.there)) if is_full else delta.resources
             self._content = Content(self.asked.type_url, version, resources, delta.removed)
         return self._content
+
+    def version(self) -> str:
+        if not self._version:
+            self._version = version_of_total(self._total())
+        return self._version
 
     def _total(self) -> int:
         told = self.delta.resources if self.delta else ()

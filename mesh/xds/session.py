@@ -32,14 +32,16 @@ class Session(Generic[R]):
     __slots__ = (
         "_began",
         "_bytes_sent",
-        "_due",
         "_identifier",
+        "_is_due",
+        "_loop",
         "_peer",
         "_resources_sent",
         "_source",
         "_status",
         "_stream",
         "_variant",
+        "_waiter",
     )
 
     def __init__(
@@ -57,8 +59,11 @@ class Session(Generic[R]):
         self._source = source
         self._status = status
         self._identifier = identifier
-        self._began = datetime.now(UTC) - _now()
-        self._due = asyncio.Event()
+        # Asked for once: that, and with it asyncio.Event, looks up the process id, a system call, each time.
+        self._loop = asyncio.get_running_loop()
+        self._began = datetime.now(UTC) - self._now()
+        self._is_due = False
+        self._waiter: asyncio.Future[None] | None = None
         self._bytes_sent = 0
         self._resources_sent = 0
         status.look = stream.resources
@@ -71,13 +76,13 @@ class Session(Generic[R]):
             self._status.stands(lags=not self._stream.is_quiet(state), refuses=False)
         else:
             self._status.stands(lags=True, refuses=self._status.refuses)
-            self._due.set()
+            self._rouse()
 
     def receive(self, request: R) -> None:
         """Raises ProtocolError or LimitError for what the peer may not ask."""
         if request.HasField("node") and request.node.id not in ("", self._peer.node_id):
             raise ProtocolError(self._peer.node_id, "the node id changed on an open stream", "Open a stream per node")
-        if answer := self._stream.receive(request, _now()):
+        if answer := self._stream.receive(request, self._now()):
             self._note(answer)
         self.wake()
 
@@ -116,22 +121,29 @@ class Session(Generic[R]):
     async def _until_due(self) -> None:
         """Until there is a change, or a deadline, which is as good a reason to look."""
         deadline = self._stream.next_deadline()
-        if deadline is None:
-            await self._due.wait()
-        else:
-            timer = asyncio.get_running_loop().call_at(deadline.total_seconds(), self._due.set)
-            try:
-                await self._due.wait()
-            finally:
-                timer.cancel()
-        self._due.clear()
+        timer = self._loop.call_at(deadline.total_seconds(), self._rouse) if deadline else None
+        if not self._is_due:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+            self._waiter = None
+        if timer:
+            timer.cancel()
+        self._is_due = False
+
+    def _rouse(self) -> None:
+        self._is_due = True
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _now(self) -> timedelta:
+        return timedelta(seconds=self._loop.time())
 
     def _state(self) -> State | None:
         return self._source.state(self._peer.node_id, self._peer.locality)
 
     def _next(self) -> Response | None:
         state = self._state()
-        return self._stream.next_response(state, _now()) if state else None
+        return self._stream.next_response(state, self._now()) if state else None
 
     def _settle(self) -> None:
         """There is nothing more to be sent."""
@@ -156,10 +168,6 @@ class Session(Generic[R]):
             None if moment is None else self._began + moment for moment in (at.sent, at.acked, at.nacked)
         )
         return replace(status, sent_at=sent, acked_at=acked, nacked_at=nacked)
-
-
-def _now() -> timedelta:
-    return timedelta(seconds=asyncio.get_running_loop().time())
 
 
 def _label(type_url: str) -> str:

@@ -31,7 +31,7 @@ class SotwStream(Stages):
         self._brought: dict[str, str] = {}
 
     def receive(self, request: DiscoveryRequest, now: timedelta) -> Answer | None:
-        self._now = now
+        self._now, self._noted = now, None
         if request.HasField("node"):
             self._take_node(request.node)
         type_url = self._type_url(request.type_url)
@@ -93,4 +93,5 @@ class SotwStream(Stages):
             version = state.versions.get(type_url) or version_of(resources)
             if brought == version and subscription.wildcard and not subscription.names:
                 subscription.bring(resources)
+                self._noted = None
         self._brought.clear()

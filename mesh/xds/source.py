@@ -22,10 +22,13 @@ class State:
     resources: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not all(isinstance(named, Named) for named in self.resources.values()):
+            named = {type_url: Named(resources) for type_url, resources in self.resources.items()}
+            object.__setattr__(self, "resources", named)
+
     def of(self, type_url: str) -> Named:
-        """What was not `Named` when it was given is copied at each call, and compared at each."""
-        found = self.resources.get(type_url, NOTHING)
-        return found if isinstance(found, Named) else Named(found)
+        return self.resources.get(type_url, NOTHING)  # type: ignore[return-value] # see __post_init__
 
 
 class Source(Protocol):

@@ -26,6 +26,8 @@ FOUNDATION: Final = (CLUSTER, ENDPOINT, SECRET, RUNTIME, EXTENSION)
 TRAFFIC: Final = (LISTENER, ROUTE)
 """What sends calls to the foundation. Removals go the other way: first what sends, then what it sends to."""
 
+RANKS: Final = {type_url: rank for rank, type_url in enumerate((*FOUNDATION, "", *TRAFFIC))}
+
 SILENCE: Final = timedelta(seconds=20)
 """After which a stage that the client does not answer holds back only what refers to it."""
 
@@ -59,6 +61,8 @@ class Stages:
         self._only = type_url
         self._responses = 0
         self._subscriptions: dict[str, Subscription] = {}
+        self._busy: list[Subscription] = []
+        self._noted: State | None = None
         self._unsettled_clusters: set[str] = set()
         self._now = timedelta()
         self._traffic_waits_since: timedelta | None = None
@@ -67,23 +71,23 @@ class Stages:
     def next_response(self, state: State, now: timedelta) -> Response | None:
         """The next response that may be sent now, or None. Whoever asks must send it, and then ask again."""
         self._now = now
-        # What rests takes no part in what follows.
-        busy = [one for one in self._subscriptions.values() if not one.rests(state.of(one.type_url))]
-        for subscription in busy:
+        self._note_busy(state)
+        for subscription in self._busy:
             subscription.note_absent(state.of(subscription.type_url))
         self._note_waiting_traffic(state)
-        if all(one.in_flight for one in busy):
+        if all(one.in_flight for one in self._busy):
             return None
         return self._next_update(state) or self._next_removal(state) or self._next_heartbeat()
 
     def rests(self, state: State) -> bool:
         """Whether nothing is on its way and nothing is to be said."""
-        return all(one.rests(state.of(one.type_url)) for one in self._subscriptions.values())
+        self._note_busy(state)
+        return not self._busy
 
     def next_deadline(self) -> timedelta | None:
         """When to ask for the next response although nothing has happened."""
-        gating = (one for one in self._each(*FOUNDATION, *self._others()) if one.awaited())
-        beating = (one for one in self._ready(*self._subscriptions) if self._sends_ttl)
+        gating = (one for one in self._foundation() if one.awaited())
+        beating = _ready(self._subscriptions.values() if self._sends_ttl else ())
         deadlines = chain(map(self._patience_with, gating), (one.next_heartbeat() for one in beating))
         return min((deadline for deadline in deadlines if deadline and deadline > self._now), default=None)
 
@@ -93,20 +97,18 @@ class Stages:
         One that has yet to ask for a type has not. Endpoints are there for other proxies, too, so they do not count.
         One that asks for single listeners, as gRPC clients do, may never need another type.
         """
-        expected = {type_url for type_url, resources in state.resources.items() if resources and type_url != ENDPOINT}
-        if self._only:
-            expected &= {self._only}
-        listeners = self._subscriptions.get(LISTENER)
-        if listeners and not listeners.wildcard:
-            expected = {LISTENER}
         subscriptions = self._subscriptions
-        return expected <= subscriptions.keys() and all(
-            one.is_quiet(state.of(type_url)) for type_url, one in subscriptions.items()
-        )
+        if not all(one.in_flight is None or one.is_quiet(state.of(one.type_url)) for one in subscriptions.values()):
+            return False
+        listeners = subscriptions.get(LISTENER)
+        if listeners and not listeners.wildcard:
+            return True
+        missing = (type_url for type_url, resources in state.resources.items() if resources and type_url != ENDPOINT)
+        return all(type_url in subscriptions or self._only not in ("", type_url) for type_url in missing)
 
     def refuses(self, state: State) -> bool:
         """Whether a refusal stands."""
-        return any(any(one.refused(state.of(type_url))) for type_url, one in self._subscriptions.items())
+        return any(any(one.refused(state.of(one.type_url))) for one in self._subscriptions.values() if one.ledger)
 
     def types(self, state: State, waits: tuple[Wait, ...] | None = None) -> tuple[TypeStatus, ...]:
         """How far the client is, by resource type. `waits` are those of the state, if they are known."""
@@ -123,6 +125,7 @@ class Stages:
 
     def waits(self, state: State) -> tuple[Wait, ...]:
         """What is held back, and for what. Ask when `next_response` has returned None."""
+        self._note_busy(state)
         return (*self._waiting_traffic(state), *self._waiting_removals(state))
 
     def asked(self, type_url: str) -> AbstractSet[str]:
@@ -158,12 +161,20 @@ class Stages:
         if max(listed, sum(one.burden() for one in self._subscriptions.values())) > MAX_NAMES:
             raise _too_much()
 
+    def _note_busy(self, state: State) -> None:
+        """What rests takes no part in what is to be done; what does is known until something is heard or changes."""
+        if self._noted is state:
+            return
+        self._noted = state
+        busy = [one for one in self._subscriptions.values() if not one.rests(state.of(one.type_url))]
+        self._busy = sorted(busy, key=_rank) if len(busy) > 1 else busy
+
     def _next_update(self, state: State) -> Response | None:
-        for subscription in self._ready(*FOUNDATION, *self._others()):
+        for subscription in _ready(self._foundation()):
             if delta := subscription.updates(state.of(subscription.type_url)):
                 return self._send(subscription, delta, state)
         is_gated = any(self._gate())
-        for subscription in self._ready(*TRAFFIC):
+        for subscription in _ready(self._traffic()):
             resources = state.of(subscription.type_url)
             if is_gated:
                 delta = subscription.answers(resources)
@@ -178,13 +189,13 @@ class Stages:
     def _next_removal(self, state: State) -> Response | None:
         if any(self._obstacles(state)):
             return None
-        for subscription in self._ready(*TRAFFIC, *FOUNDATION, *self._others()):
+        for subscription in _ready((*self._traffic(), *self._foundation())):
             if delta := subscription.removals(state.of(subscription.type_url)):
                 return self._send(subscription, delta, state)
         return None
 
     def _next_heartbeat(self) -> Response | None:
-        beating = self._ready(*self._subscriptions) if self._sends_ttl else ()
+        beating = _ready(self._subscriptions.values() if self._sends_ttl else ())
         return next(filter(None, (one.send_heartbeats(self._nonce(), self._now) for one in beating)), None)
 
     def _send(self, subscription: Subscription, delta: Delta, state: State) -> Response:
@@ -193,7 +204,7 @@ class Stages:
             self._unsettled_clusters.difference_update(delta.removed)
         version = state.versions.get(subscription.type_url, "")
         response = subscription.send(delta, self._nonce(), self._now, version)
-        if self._sends_ttl or not any(one.ttl for one in response.resources):
+        if self._sends_ttl or not subscription.ledger or not any(one.ttl for one in response.resources):
             return response
         lasting = tuple(replace(one, ttl=None) for one in response.resources)
         return Response(response.nonce, replace(response.content, resources=lasting))
@@ -209,12 +220,13 @@ class Stages:
         """
         if endpoints := self._subscriptions.get(ENDPOINT):
             endpoints.owe(clusters)
+            self._noted = None
         else:
             self._unsettled_clusters.update(clusters)
 
     def _gate(self) -> Iterator[Reference]:
         """What all traffic waits for: the foundation that is on its way, for as long as an answer may be expected."""
-        for subscription in self._each(*FOUNDATION, *self._others()):
+        for subscription in self._foundation():
             if self._now < self._patience_with(subscription):
                 yield from _references(subscription)
 
@@ -224,7 +236,7 @@ class Stages:
         return (subscription.sent_at if since is None else min(subscription.sent_at, since)) + SILENCE
 
     def _note_waiting_traffic(self, state: State) -> None:
-        if not any(one.changed(state.of(one.type_url)) for one in self._each(*TRAFFIC)):
+        if not any(one.changed(state.of(one.type_url)) for one in self._traffic()):
             self._traffic_waits_since = None
         elif self._traffic_waits_since is None:
             self._traffic_waits_since = self._now
@@ -233,20 +245,21 @@ class Stages:
         """The foundation that the client should have and has not accepted. A cluster is one with its endpoints."""
         return frozenset(
             (CLUSTER if one.type_url == ENDPOINT else one.type_url, name)
-            for one in self._each(*FOUNDATION)
+            for one in self._foundation()
+            if one.type_url in FOUNDATION
             for name in one.unaccepted(state.of(one.type_url))
         )
 
     def _obstacles(self, state: State) -> Iterator[Reference]:
         """What removals wait for: whatever the client has not accepted, and what is held back for that."""
-        for type_url, subscription in self._subscriptions.items():
+        for subscription in self._busy:
             yield from _references(subscription)
-            for name in subscription.in_doubt(state.of(type_url)):
-                yield type_url, name
+            for name in subscription.in_doubt(state.of(subscription.type_url)):
+                yield subscription.type_url, name
         yield from ((wait.type_url, wait.name) for wait in self._waiting_traffic(state))
 
     def _waiting_traffic(self, state: State) -> Iterator[Wait]:
-        for subscription in self._each(*TRAFFIC):
+        for subscription in self._traffic():
             resources = state.of(subscription.type_url)
             if not (changed := subscription.changed(resources)):
                 continue
@@ -258,19 +271,26 @@ class Stages:
 
     def _waiting_removals(self, state: State) -> Iterator[Wait]:
         obstacles = tuple(self._obstacles(state))
-        for subscription in self._subscriptions.values() if obstacles else ():
+        for subscription in self._busy if obstacles else ():
             if delta := subscription.removals(state.of(subscription.type_url)):
                 yield from (Wait(subscription.type_url, name, obstacles, is_removal=True) for name in delta.removed)
 
-    def _others(self) -> Iterator[str]:
-        return (type_url for type_url in self._subscriptions if type_url not in FOUNDATION + TRAFFIC)
+    def _foundation(self) -> list[Subscription]:
+        """And all that the mesh does not know."""
+        return [one for one in self._busy if one.type_url not in TRAFFIC]
 
-    def _each(self, *type_urls: str) -> Iterator[Subscription]:
-        return (self._subscriptions[type_url] for type_url in type_urls if type_url in self._subscriptions)
+    def _traffic(self) -> list[Subscription]:
+        return [one for one in self._busy if one.type_url in TRAFFIC]
 
-    def _ready(self, *type_urls: str) -> Iterator[Subscription]:
-        """Those to which nothing is on its way."""
-        return (subscription for subscription in self._each(*type_urls) if subscription.in_flight is None)
+
+def _ready(subscriptions: Iterable[Subscription]) -> Iterator[Subscription]:
+    """Those to which nothing is on its way."""
+    return (one for one in subscriptions if one.in_flight is None)
+
+
+def _rank(subscription: Subscription) -> int:
+    """In the order in which updates are sent; what the mesh does not know comes between foundation and traffic."""
+    return RANKS.get(subscription.type_url, len(FOUNDATION))
 
 
 def _references(subscription: Subscription) -> Iterator[Reference]:

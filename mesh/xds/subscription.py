@@ -22,11 +22,11 @@ class Subscription:
     __slots__ = (
         "_awaited",
         "_known",
-        "_ledger",
         "_told",
         "acked",
         "acked_at",
         "in_flight",
+        "ledger",
         "nacked",
         "nacked_at",
         "sent",
@@ -45,17 +45,17 @@ class Subscription:
         self.nacked_at: timedelta | None = None
         self._known = self._told = newcomer(type_url, form, names, wildcard=wildcard)
         self._awaited: tuple[str, ...] = ()
-        self._ledger: Ledger | None = None
+        self.ledger: Ledger | None = None
 
     @property
     def names(self) -> Collection[str]:
         """What the client asks for by name."""
-        return self._ledger.names if self._ledger else self._known.asked.names
+        return self.ledger.names if self.ledger else self._known.asked.names
 
     @property
     def wildcard(self) -> bool:
         """Whether the client asks for all there is."""
-        return self._ledger.wildcard if self._ledger else self._known.asked.wildcard
+        return self.ledger.wildcard if self.ledger else self._known.asked.wildcard
 
     def subscribe(self, name: str) -> None:
         """The client is owed an answer, even if it is current: it may have lost what it had."""
@@ -72,11 +72,11 @@ class Subscription:
 
     def burden(self) -> int:
         """How many names the client makes us remember: those it asks for, and those it has left and not heard of."""
-        return self._ledger.burden() if self._ledger else len(self._known.asked.names)
+        return self.ledger.burden() if self.ledger else len(self._known.asked.names)
 
     def owe(self, names: Iterable[str]) -> None:
         """Those of `names` that the client follows are to be sent again."""
-        if self._ledger or self.in_flight:
+        if self.ledger or self.in_flight:
             self._opened().owe(names)
         else:
             self._known = self._told = self._known.owing(names)
@@ -85,7 +85,7 @@ class Subscription:
         """Whether nothing is on its way and nothing is to be said."""
         if self.in_flight:
             return False
-        if self._ledger and not self._close(self._ledger, resources):
+        if self.ledger and not self._close(self.ledger, resources):
             return False
         known = self._known
         if known.there is resources and not known.owed and not known.is_new:
@@ -110,8 +110,8 @@ class Subscription:
             if self.nacked != response.version:
                 self.nacked, self.nacked_at = response.version, now
             return refusal
-        if self._ledger:
-            self._ledger.accept(response)
+        if self.ledger:
+            self.ledger.accept(response)
         else:
             self._known, self._awaited = self._told, ()
         self.in_flight = None
@@ -121,15 +121,15 @@ class Subscription:
 
     def note_absent(self, resources: Named) -> None:
         """Where an absence cannot be said, it is not said: the client keeps what it has."""
-        if self._ledger:
-            self._ledger.note_absent(resources)
+        if self.ledger:
+            self.ledger.note_absent(resources)
         elif self._told.asked.form is Form.CHANGED and self._told.step(resources) is None:
             self._opened(resources)
 
     def answers(self, resources: Named) -> Delta | None:
         """What the client has asked for by name and waits for. A first full set is never sent in part."""
         known = self._known
-        if not self._ledger:
+        if not self.ledger:
             if not known.owed:
                 return None
             if known.is_new and not known.asked.wildcard and (step := known.step(resources)):
@@ -138,26 +138,26 @@ class Subscription:
 
     def updates(self, resources: Named, held: Collection[str] = ()) -> Delta | None:
         """The answers, and what has appeared or changed since but for what is `held` back; then what is on trial."""
-        if not self._ledger and not held and (step := self._known.step(resources)):
+        if not self.ledger and not held and (step := self._known.step(resources)):
             return step.delta
         return self._opened(resources).updates(resources, held)
 
     def changed(self, resources: Named) -> list[str]:
         """The names of the updates that the client does not wait for, and of those on trial."""
-        if not self._ledger and (step := self._told.step(resources)):
+        if not self.ledger and (step := self._told.step(resources)):
             due = step.delta.resources if step.delta else ()
             return [one.name for one in due if one.name not in self._told.owed]
         return self._opened(resources).changed(resources)
 
     def removals(self, resources: Named) -> Delta | None:
         """What the client has and is no longer there."""
-        if not self._ledger and self._told.step(resources):
+        if not self.ledger and self._told.step(resources):
             return None
         return self._opened(resources).removals(resources)
 
     def send(self, delta: Delta, nonce: str, now: timedelta, version: str = "") -> Response:
         """`delta` as a response, from now on in flight. The caller may choose the `version`."""
-        step = None if self._ledger else self._known.taken(delta)
+        step = None if self.ledger else self._known.taken(delta)
         if step:
             self._told, self._awaited = step.after(), step.awaited
             content = step.content(version)
@@ -171,7 +171,7 @@ class Subscription:
 
     def send_heartbeats(self, nonce: str, now: timedelta) -> Response | None:
         """That resources which would expire still hold, for those that have lived half of their time."""
-        due = self._ledger.heartbeats(now) if self._ledger else ()
+        due = self.ledger.heartbeats(now) if self.ledger else ()
         if not due:
             return None
         self.sent_at = now
@@ -179,13 +179,13 @@ class Subscription:
         return self.in_flight
 
     def next_heartbeat(self) -> timedelta | None:
-        return self._ledger.next_heartbeat() if self._ledger else None
+        return self.ledger.next_heartbeat() if self.ledger else None
 
     def is_quiet(self, resources: Named) -> bool:
         """Whether nothing is on its way, or a heartbeat behind which nothing waits."""
         if self.in_flight is None:
             return True
-        return bool(self._ledger and self.in_flight.heartbeats) and not self._opened().has_updates(resources)
+        return bool(self.ledger and self.in_flight.heartbeats) and not self._opened().has_updates(resources)
 
     def awaited(self) -> tuple[str, ...]:
         """The names on their way which others wait for.
@@ -194,47 +194,47 @@ class Subscription:
         """
         if self.in_flight is None:
             return ()
-        if self._ledger is None:
+        if self.ledger is None:
             return self._awaited
-        sent = (resource.name for resource in self.in_flight.resources if self._ledger.is_news(resource))
+        sent = (resource.name for resource in self.in_flight.resources if self.ledger.is_news(resource))
         return (*sent, *self.in_flight.removed)
 
     def unaccepted(self, resources: Named) -> Iterator[str]:
         """What the client should have and has not accepted as it is; of endpoints, what it has none of."""
-        return (self._ledger or self._known).unaccepted(resources)
+        return (self.ledger or self._known).unaccepted(resources)
 
     def in_doubt(self, resources: Named) -> Iterator[str]:
         """The names of what the client has refused, or may have refused, as it is."""
-        standing = self._ledger.quarantine.standing(resources) if self._ledger else ()
+        standing = self.ledger.quarantine.standing(resources) if self.ledger else ()
         return (resource.name for resource, _ in standing)
 
     def refused(self, resources: Named) -> Iterator[Refused]:
         """What the client has refused as it is, and what it goes on with."""
-        if self._ledger:
-            for one, error in self._ledger.quarantine.refused(resources):
-                good = self._ledger.good.get(one.name)
+        if self.ledger:
+            for one, error in self.ledger.quarantine.refused(resources):
+                good = self.ledger.good.get(one.name)
                 yield Refused(one.name, one.version, error, good.version if good else "")
 
     def has(self) -> Collection[Resource]:
         """What the client has once it has accepted what is on its way."""
-        return self._ledger.has().values() if self._ledger else tuple(self._told.has())
+        return self.ledger.has().values() if self.ledger else tuple(self._told.has())
 
     def resources(self) -> Iterator[ResourceStatus]:
         """How far each name is that the client follows."""
-        return (self._ledger or ledger_of(self._known, self._told)).statuses()
+        return (self.ledger or ledger_of(self._known, self._told)).statuses()
 
     def _opened(self, resources: Named | None = None) -> Ledger:
-        if self._ledger is None:
-            self._ledger = ledger_of(self._known, self._told)
+        if self.ledger is None:
+            self.ledger = ledger_of(self._known, self._told)
             if resources is not None:
-                self._ledger.note_absent(resources)
+                self.ledger.note_absent(resources)
             # It would be kept for nothing.
-            self._known = self._told = newcomer(self.type_url, self._ledger.form)
-        return self._ledger
+            self._known = self._told = newcomer(self.type_url, self.ledger.form)
+        return self.ledger
 
     def _close(self, ledger: Ledger, resources: Named) -> bool:
         settled = ledger.settled(resources)
         if settled:
             self._known = self._told = settled
-            self._ledger = None
+            self.ledger = None
         return settled is not None

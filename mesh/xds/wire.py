@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Final, Generic
 from weakref import WeakKeyDictionary
 
@@ -32,7 +33,7 @@ class Variant(Generic[R]):
 
     request: type[R]
     open: Callable[[str, str], Stream[R]]
-    message: type[Message]
+    message: Callable[..., Message]
     fill: Callable[[Content], Message]
     _encoded: WeakKeyDictionary[Content, bytes] = field(default_factory=WeakKeyDictionary)
 
@@ -54,11 +55,13 @@ class Variant(Generic[R]):
         body = self._encoded.get(response.content)
         if body is None:
             body = self._encoded[response.content] = self.fill(response.content).SerializeToString()
-        return body + self._signature(response.nonce, identifier)
+        nonce = self.message(nonce=response.nonce).SerializeToString()
+        return b"".join((body, _signature(self.message, identifier), nonce))
 
-    def _signature(self, nonce: str, identifier: str) -> bytes:
-        control_plane = base_pb2.ControlPlane(identifier=identifier)
-        return self.message(nonce=nonce, control_plane=control_plane).SerializeToString()
+
+@cache
+def _signature(message: Callable[..., Message], identifier: str) -> bytes:
+    return message(control_plane=base_pb2.ControlPlane(identifier=identifier)).SerializeToString()
 
 
 def _delta(content: Content) -> discovery_pb2.DeltaDiscoveryResponse:
