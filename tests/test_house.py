@@ -20,8 +20,8 @@ ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
 FILE_LINES = 400
 FUNCTION_LINES = 60
 MEDIAN_FUNCTION_LINES = 10
-CORE_LINES = 16_000
-MESH_LINES = 21_000
+CORE_LINES = 18_000
+MESH_LINES = 23_000
 """Code lines, not comments and docstrings: explanations should not have to be short for the sake of a budget."""
 NO_CODE = {
     tokenize.COMMENT,

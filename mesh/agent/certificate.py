@@ -13,7 +13,9 @@ import grpc
 
 from mesh.agent.backoff import Backoff, jittered
 from mesh.agent.log import log
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.agent.new_key import Made
+from mesh.agent.way import Kept, Way
+from mesh.api.proa.v1 import agents_pb2
 from mesh.errors import MeshError
 
 LONGEST_SLEEP: Final = timedelta(minutes=1)
@@ -25,8 +27,8 @@ SET_BACK: Final = timedelta(minutes=1)
 KNOWN: Final = 8
 """So many leaves are remembered: Envoy may still have one before the last."""
 
-NewKey = Callable[[], Awaitable[tuple[str, bytes]]]
-"""Makes a private key (PEM) and its request (PKCS#10, DER)."""
+NewKey = Callable[[Kept | None], Awaitable[Made]]
+"""Makes a private key and its request, signed by the key of the certificate from before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,22 @@ class Keep(Protocol):
 
 
 class Certificate:
-    """The one for `who`, which `keep` puts in its place. The key is made anew for every certificate."""
+    """The one for `who`, which `keep` puts in its place. The key is made anew for every certificate.
+
+    `before` is the one that an earlier process has left.
+    """
 
     def __init__(
         self,
-        stub: "agents_pb2_grpc.AgentServiceAsyncStub",
+        way: Way,
         who: agents_pb2.SignCertificateRequest,
         keep: Keep,
         new_key: NewKey,
+        before: Kept | None = None,
     ) -> None:
-        self._stub = stub
+        self._way = way
+        self._before = before
+        self._made: Made | None = None
         self._who = who
         self._keep = keep
         self._new_key = new_key
@@ -79,16 +87,16 @@ class Certificate:
 
     async def obtain(self) -> Held:
         """Has a new key signed and puts it in its place. Raises AioRpcError when the control plane does not sign it."""
-        key_pem, csr = await self._new_key()
-        request = agents_pb2.SignCertificateRequest(csr=csr)
-        request.MergeFrom(self._who)
-        signed = await self._stub.SignCertificate(request, timeout=5, wait_for_ready=True)
+        # A token is spent for one key: who did not hear the answer asks again for the same.
+        self._made = made = self._made or await self._new_key(self._before)
+        signed = await self._signed_for(made)
+        self._made = None
         self._trust = signed.trust
         self._signed.append((signed.serial, signed.trust.issuer))
         return self._put(
             Held(
                 chain_pem=signed.chain_pem,
-                key_pem=key_pem,
+                key_pem=made.pem,
                 trust=signed.trust,
                 serial=signed.serial,
                 not_after=signed.not_after.ToDatetime(UTC),
@@ -128,8 +136,26 @@ class Certificate:
                 async with asyncio.timeout(min(left, LONGEST_SLEEP).total_seconds()):
                     await self._told.wait()
 
+    async def _signed_for(self, made: Made) -> agents_pb2.SignCertificateResponse:
+        """By the certificate from before, else by a token."""
+        request = agents_pb2.SignCertificateRequest(csr=made.csr)
+        request.MergeFrom(self._who)
+        if self._before and made.signature:
+            request.renewal.chain_pem, request.renewal.signature = self._before.chain_pem, made.signature
+            try:
+                return await self._way.signs.SignCertificate(request, timeout=5, wait_for_ready=True)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+                    raise
+                log("certificate_refused", why=error.details())
+        request.token = await self._way.token()
+        return await self._way.signs.SignCertificate(request, timeout=5, wait_for_ready=True)
+
     def _put(self, held: Held) -> Held:
-        self._keep(chain_pem=held.chain_pem, key_pem=held.key_pem, bundle_pem=held.trust.bundle_pem)
+        kept = Kept(held.chain_pem, held.key_pem, held.trust.bundle_pem)
+        self._keep(chain_pem=kept.chain_pem, key_pem=kept.key_pem, bundle_pem=kept.bundle_pem)
+        self._way.renewed(kept)
+        self._before = kept
         self.held = held
         log("certificate_written", not_after=held.not_after.isoformat(), renew_at=held.renew_at.isoformat())
         return held

@@ -13,8 +13,9 @@ from mesh.agent.client_folder import ClientFolder
 from mesh.agent.log import log
 from mesh.agent.new_key import made_apart
 from mesh.agent.program import cause_of, departure_on_signals, unless
-from mesh.agent.server import answered, connect
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.agent.server import answered
+from mesh.agent.way import way_to
+from mesh.api.proa.v1 import agents_pb2
 from mesh.errors import MeshError
 from mesh.model.topology import Address
 from mesh.translate.grpc_bootstrap import REFRESH
@@ -29,20 +30,30 @@ REMEDY: Final = "Correct it and start again"
 
 
 async def run(
-    server: str, namespace: str, service_account: str, folder: ClientFolder, ready: Callable[[Path], None]
+    server: str,
+    namespace: str,
+    service_account: str,
+    folder: ClientFolder,
+    ready: Callable[[Path], None],
+    token: Path | None = None,
 ) -> None:
     """Until SIGINT or SIGTERM; `ready` is called with the path of the bootstrap as soon as it can be used.
 
     Raises MeshError when the folder cannot be used, or the control plane refuses. One that is away is waited for.
     """
     try:
-        await _run(server, namespace, service_account, folder, ready)
+        await _run(server, namespace, service_account, folder, ready, token)
     except (MeshError, OSError, ExceptionGroup) as error:
         raise cause_of(error) from error
 
 
 async def _run(
-    server: str, namespace: str, service_account: str, folder: ClientFolder, ready: Callable[[Path], None]
+    server: str,
+    namespace: str,
+    service_account: str,
+    folder: ClientFolder,
+    ready: Callable[[Path], None],
+    token: Path | None,
 ) -> None:
     departure = departure_on_signals()
     folder.claim()
@@ -54,17 +65,19 @@ async def _run(
             log("bootstrap_written", path=folder.bootstrap)
         bootstrapped.set()
 
-    async with connect(server) as channel:
-        stub: agents_pb2_grpc.AgentServiceAsyncStub = agents_pb2_grpc.AgentServiceStub(channel)
-        who = agents_pb2.SignCertificateRequest(namespace=namespace, service_account=service_account)
-        certificate = Certificate(stub, who, folder.keep_certificate, made_apart)
-        hello = agents_pb2.Hello(namespace=namespace, service_account=service_account, instance=client.instance)
+    who = agents_pb2.SignCertificateRequest(namespace=namespace, service_account=service_account)
+    before = folder.kept()
+    async with way_to(server, who, token, before) as way:
+        certificate = Certificate(way, who, folder.keep_certificate, made_apart, before)
+        hello = agents_pb2.Hello(
+            namespace=namespace, service_account=service_account, instance=client.instance, server=way.server
+        )
         held = await unless(departure, answered(client.node_id, certificate.obtain, REMEDY))
         if held is None:
             return
         written = asyncio.Event()
         written.set()
-        attachment = Attachment(stub, hello, attached, certificate.trust)
+        attachment = Attachment(way.agents, hello, attached, certificate.trust)
         async with asyncio.TaskGroup() as tasks:
             work = attachment.run(), certificate.keep_valid(held, written.set), _tell(attachment, certificate, written)
             running = [tasks.create_task(one) for one in work]

@@ -21,7 +21,8 @@ from mesh.agent.report import report_of
 from mesh.agent.schema import SchemaReport
 from mesh.agent.service import Service
 from mesh.agent.sidecar import Sidecar
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, schema_pb2_grpc
+from mesh.agent.way import Way
+from mesh.api.proa.v1 import agents_pb2
 from mesh.model.workload import Protocol
 
 
@@ -30,8 +31,7 @@ class Instance:
 
     def __init__(
         self,
-        stub: "agents_pb2_grpc.AgentServiceAsyncStub",
-        schemas: "schema_pb2_grpc.SchemaServiceAsyncStub",
+        way: Way,
         plan: Plan,
         addresses: Addresses,
         envoy: Envoy,
@@ -39,13 +39,14 @@ class Instance:
         certificate: Certificate,
     ) -> None:
         self._plan = plan
+        self._server = way.server
         self._addresses = addresses
         self._folders = folders
         self._bootstrapped = asyncio.Event()
         self._certificate = certificate
-        self._attachment = Attachment(stub, self._hello(), self._attached, certificate.trust)
+        self._attachment = Attachment(way.agents, self._hello(), self._attached, certificate.trust)
         ports = [addresses.app[port.number] for port in plan.ports if port.protocol is Protocol.GRPC]
-        self._schema = SchemaReport(schemas, folders.id, ports, plan.descriptor_set)
+        self._schema = SchemaReport(way.schemas, folders.id, ports, plan.descriptor_set)
         self._sidecar = Sidecar(envoy, folders, addresses, self._sidecar_changed)
         self._loaded = LoadedCertificates(self._sidecar.admin, certificate, self._report)
         self._service = Service(plan, addresses.app.values(), self._launch, folders.service_log, self._report)
@@ -91,6 +92,7 @@ class Instance:
             instance=who.instance,
             generation=self._plan.generation,
             addresses=self._addresses.message,
+            server=self._server,
         )
 
     def _attached(self, attached: agents_pb2.Attached) -> None:

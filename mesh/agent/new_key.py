@@ -8,29 +8,46 @@ import json
 import subprocess
 import sys
 from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from mesh.agent.way import Kept
 from mesh.errors import IdentityError
 
 
-async def made_apart() -> tuple[str, bytes]:
-    """A new private key (PEM) and the request to have it signed (PKCS#10, DER), made by a process that has ended."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A private key (PEM), and the request to have it signed (PKCS#10, DER).
+
+    `signature` is that of the request by the key of the certificate from before, b"" when that has ended.
+    """
+
+    pem: str = field(repr=False)
+    csr: bytes
+    signature: bytes = b""
+
+
+async def made_apart(before: Kept | None) -> Made:
+    """A new key, made by a process that has ended."""
     command = [sys.executable, "-P", "-m", __name__]
+    old = json.dumps({"chain": before.chain_pem, "key": before.key_pem} if before else {})
     # In a thread, which ends before the loop does: a child of the loop's own would outlive a caller that is cancelled.
-    made_by = partial(subprocess.run, command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    made_by = partial(subprocess.run, command, input=old.encode(), stdout=subprocess.PIPE, check=False)
     child = await asyncio.to_thread(made_by)
     if child.returncode != 0:
         raise IdentityError("key", f"no key could be made (exit code {child.returncode})", "Look into the agent's log")
     made: dict[str, Any] = json.loads(child.stdout)
-    return made["pem"], b64decode(made["csr"])
+    return Made(made["pem"], b64decode(made["csr"]), b64decode(made["signature"]))
 
 
 def main() -> None:
-    from mesh.identity.key import new_key
+    from mesh.identity.key import new_key, signature_by
 
-    key = new_key()
-    json.dump({"pem": key.pem, "csr": b64encode(key.csr).decode()}, sys.stdout)
+    key, old = new_key(), json.load(sys.stdin)
+    signature = signature_by(old["chain"], old["key"], key.csr) if old else b""
+    told = {"pem": key.pem, "csr": b64encode(key.csr).decode(), "signature": b64encode(signature).decode()}
+    json.dump(told, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ def grpc(
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Of the service account.")
     ] = DEFAULT_NAMESPACE,
+    token: Annotated[
+        Path | None, typer.Option("--token", metavar="FILE", help="With --server host:port.", readable=False)
+    ] = None,
     state: StateOption = None,
     server: ServerOption = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="table: the line for a shell.")] = Format.TABLE,
@@ -57,6 +60,6 @@ def grpc(
 
     address = address_of(state, server)
     try:
-        asyncio.run(run(address, namespace, service_account, ClientFolder(folder.absolute()), say_ready))
+        asyncio.run(run(address, namespace, service_account, ClientFolder(folder.absolute()), say_ready, token))
     except asyncio.CancelledError:  # by a second Ctrl-C
         raise KeyboardInterrupt from None

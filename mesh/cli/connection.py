@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from mesh.errors import MeshError, NotFoundError, StateError, UnreachableError, UsageError
+from mesh.errors import AccessError, MeshError, NotFoundError, StateError, UnreachableError, UsageError
 from mesh.local.state import DEFAULT_STATE, State, holder, state_of_run_folder
 
 SECONDS = 10.0
@@ -61,11 +61,20 @@ def _folder(state: Path | None) -> State:
 def connected(state: Path | None, server: str | None) -> Iterator[grpc.Channel]:
     """A channel to the control plane. What fails on it comes out as a MeshError."""
     address = address_of(state, server)
-    with grpc.insecure_channel(address, options=OPTIONS) as channel:
-        try:
+    try:
+        with _channel(address) as channel:
             yield channel
-        except grpc.RpcError as error:
-            raise _sentence(address, error) from error
+    except grpc.RpcError as error:
+        raise _sentence(address, error) from error
+
+
+def _channel(address: str) -> grpc.Channel:
+    """Plaintext goes through a socket of this machine, and nowhere else."""
+    from mesh.cli import remote
+
+    if address.startswith("unix:"):
+        return grpc.insecure_channel(address, options=OPTIONS)
+    return remote.channel_to(remote.address_of(address), OPTIONS, SECONDS)
 
 
 def running(state: State) -> int:
@@ -83,6 +92,8 @@ def _sentence(address: str, error: grpc.RpcError) -> MeshError:
             return UnreachableError(address, "the control plane does not answer", NOT_THERE)
         case grpc.StatusCode.UNIMPLEMENTED:
             return UnreachableError(address, f"this is not the control plane of this Proa ({details})", NOT_THERE)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return AccessError(*_parts(details))
         case grpc.StatusCode.NOT_FOUND:
             return NotFoundError(*_parts(details))
         case grpc.StatusCode.INVALID_ARGUMENT:

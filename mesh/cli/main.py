@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from mesh.cli import (
+    agent,
     bootstrap,
     ca,
     check,
@@ -18,6 +19,7 @@ from mesh.cli import (
     proxies,
     render,
     schema,
+    token,
     up,
     version,
     workloads,
@@ -63,11 +65,13 @@ for command in (
     version.version,
 ):
     app.command()(command)
+app.add_typer(agent.agent)
 app.add_typer(bootstrap.bootstrap)
 app.add_typer(ca.ca)
 app.add_typer(debug.debug)
 app.add_typer(explain.explain)
 app.add_typer(schema.schema)
+app.add_typer(token.token)
 
 
 def main() -> None:

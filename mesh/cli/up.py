@@ -24,6 +24,12 @@ def up(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="YAML file, folder of them, or -")],
     state: StateOption = None,
     timeout: TimeoutOption = "60s",
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT[,..]", help="Serve other machines, by mutual TLS.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option("--address", metavar="IP", help="Where callers on other machines reach the workloads.")
+    ] = "127.0.0.1",
 ) -> None:
     """Run a mesh until Ctrl-C.
 
@@ -32,13 +38,18 @@ def up(
     started = time.monotonic()
     import asyncio
 
+    from mesh.cli.agent import check_address
     from mesh.cli.sources import source_files
     from mesh.local.foreground import run
     from mesh.local.state import DEFAULT_STATE, State
+    from mesh.local.supervisor import Reach
 
+    check_address(address)
     folder = state or DEFAULT_STATE
     screen = Screen(folder, started)
-    in_order = asyncio.run(run(State.at(folder), source_files(files), duration_of(timeout), screen))
+    in_order = asyncio.run(
+        run(State.at(folder), source_files(files), duration_of(timeout), screen, Reach(listen, address))
+    )
     if not in_order:
         raise typer.Exit(KILLED)
 

@@ -10,17 +10,20 @@ from google.protobuf.json_format import MessageToJson
 
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
 from mesh.controlplane import wire
+from mesh.controlplane.access import may_act_for
 from mesh.controlplane.attachments import Attachment, Attachments
+from mesh.controlplane.attestation import Attestation, identity_for
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.plan import launch_plan
 from mesh.controlplane.rotation import Rotation
-from mesh.errors import NotFoundError, StateError, UsageError
+from mesh.errors import StateError, UsageError
 from mesh.identity.ca import CertificateAuthority, serial
-from mesh.model.names import Identity, InstanceId, control_plane_identity
+from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Role
 from mesh.model.topology import Address
+from mesh.registry.caller import CALLER
 from mesh.registry.leases import NO_ADDRESSES, Lease, instance_of
-from mesh.registry.operations import Desired, client, desired_one
+from mesh.registry.operations import desired_one
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.translate.bootstrap import bootstrap
@@ -36,6 +39,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         registry: Registry,
         compiler: Compiler,
         board: StatusBoard,
+        attestation: Attestation,
         *,
         rotation: Rotation,
         xds: Address,
@@ -45,6 +49,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         self._compiler = compiler
         self._board = board
         self._rotation = rotation
+        self._attestation = attestation
         self._xds = xds
         self._now = now
         self._attachments = Attachments()
@@ -53,17 +58,17 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     async def GetLaunchPlan(
         self, request: agents_pb2.GetLaunchPlanRequest, context: Any
     ) -> agents_pb2.GetLaunchPlanResponse:
-        wanted = self._desired(request.namespace, request.workload)
+        wanted = desired_one(self._registry.state, request.namespace, request.workload)
+        may_act_for(self._identity(request))
         plan = launch_plan(wanted, self._registry.state.trust_domain)
         return agents_pb2.GetLaunchPlanResponse(plan=plan)
 
     async def SignCertificate(
         self, request: agents_pb2.SignCertificateRequest, context: Any
     ) -> agents_pb2.SignCertificateResponse:
-        identity = self._identity(request)
-        lifetime = self._registry.documents.mesh.leaf_lifetime
+        identity = await self._attestation.attest(request, lambda: self._identity(request))
         authority = self._rotation.authority()
-        leaf = authority.issue(request.csr, identity, (), self._now(), lifetime)
+        leaf = authority.issue(request.csr, identity, (), self._now(), self._registry.leaf_lifetime())
         log.info("certificate_signed identity=%s not_after=%s", identity.uri, leaf.not_after.isoformat())
         return agents_pb2.SignCertificateResponse(
             chain_pem=leaf.chain_pem,
@@ -77,11 +82,13 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[agents_pb2.AttachRequest], context: Any
     ) -> AsyncIterator[agents_pb2.AttachResponse]:
-        lease = await self._hello(await anext(request_iterator, None))
+        hello = await anext(request_iterator, None)
+        lease = await self._hello(hello)
+        xds = self._seen_from(hello)
         attachment = self._attachments.open(lease.id)
         # Not in a `finally`: a generator that waits in `yield` while its stream breaks is not resumed.
         context.add_done_callback(lambda _: self._ended(attachment))
-        yield agents_pb2.AttachResponse(attached=self._attached(lease))
+        yield agents_pb2.AttachResponse(attached=self._attached(lease, xds))
         async for message in attachment.until_replaced(request_iterator):
             if message is None:
                 yield agents_pb2.AttachResponse(trust=_trust(self._rotation.authority()))
@@ -96,22 +103,17 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         if attachment.replaced.is_set():
             await context.abort(grpc.StatusCode.ABORTED, f"{lease.id.node_id}: a newer stream took its place")
 
-    def _desired(self, namespace: str, workload: str) -> Desired:
-        return desired_one(self._registry.state, namespace, workload)
+    def _seen_from(self, hello: agents_pb2.AttachRequest | None) -> Address:
+        """Where an Envoy finds xDS: from another machine where its agent has found the API."""
+        server = hello.hello.server if hello else ""
+        try:
+            return Address.parse(server) if server else self._xds
+        except ValueError as error:
+            raise UsageError("attach", str(error), "Send host:port") from error
 
-    def _identity(self, request: agents_pb2.SignCertificateRequest) -> Identity:
-        """Raises NotFoundError while there is no trust domain, UsageError for the control plane's own identity."""
-        if request.service_account:
-            wanted = client(request.namespace, request.service_account)
-        else:
-            wanted = self._desired(request.namespace, request.workload)
-        trust_domain = self._registry.state.trust_domain
-        if not trust_domain:
-            raise NotFoundError("mesh", "it has no document yet, and so no authority", "Apply one first: proa apply -f")
-        identity = Identity(trust_domain, wanted.workload.namespace, wanted.workload.service_account)
-        if identity == control_plane_identity(trust_domain):
-            raise UsageError(identity.uri, "this is the control plane itself", "Choose another service account")
-        return identity
+    def _identity(self, asked: agents_pb2.SignCertificateRequest | agents_pb2.GetLaunchPlanRequest) -> Identity:
+        account = asked.service_account if isinstance(asked, agents_pb2.SignCertificateRequest) else ""
+        return identity_for(self._registry, asked.namespace, asked.workload, account)
 
     async def _hello(self, first: agents_pb2.AttachRequest | None) -> Lease:
         if first is None or first.WhichOneof("event") != "hello":
@@ -124,18 +126,27 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             at = wire.addresses(hello.addresses)
         if not all((hello.namespace, hello.instance, instance.workload)) or instance.node_id.count("/") != 2:
             raise UsageError("attach", f"{instance.node_id} names no instance", "Send three names without a slash")
+        self._check_caller(instance)
         lease = await self._registry.attach(instance, hello.generation, at)
         log.info("attached node=%s generation=%s", instance.node_id, lease.generation)
         return lease
 
-    def _attached(self, lease: Lease) -> agents_pb2.Attached:
+    def _check_caller(self, instance: InstanceId) -> None:
+        """Raises AccessError when a workload attaches another one's instance."""
+        if lease := self._registry.leases.get(instance):
+            may_act_for(lease.identity)
+        elif CALLER.get().identity:
+            account = instance.service_account or ""
+            may_act_for(identity_for(self._registry, instance.namespace, instance.workload, account))
+
+    def _attached(self, lease: Lease, xds: Address) -> agents_pb2.Attached:
         instance = instance_of(lease, self._registry.topology)
         is_proxy = lease.role is Role.SIDECAR
         return agents_pb2.Attached(
             node_id=lease.id.node_id,
-            bootstrap=MessageToJson(bootstrap(instance, self._xds)) if is_proxy else "",
+            bootstrap=MessageToJson(bootstrap(instance, xds)) if is_proxy else "",
             term=wire.duration_message(self._registry.term),
-            xds=str(self._xds),
+            xds=str(xds),
             trust=self._trusted(),
         )
 

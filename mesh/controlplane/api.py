@@ -1,7 +1,8 @@
 """The control API: every service on one server, with reflection and health."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +24,13 @@ from mesh.api.proa.v1 import (
     schema_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
     workloads_pb2,
     workloads_pb2_grpc,
 )
 from mesh.controlplane import unix_socket
+from mesh.controlplane.access import AccessInterceptor, Door, socket_door
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.ca_service import CaService
 from mesh.controlplane.csds import ClientStatusService
@@ -35,6 +39,7 @@ from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.errors import ErrorInterceptor
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.status_service import StatusService
+from mesh.controlplane.token_service import TokenService
 from mesh.controlplane.workload_service import WorkloadService
 
 SERVICES: Final = tuple(
@@ -48,6 +53,7 @@ SERVICES: Final = tuple(
         (csds_pb2, "ClientStatusDiscoveryService"),
         (debug_pb2, "DebugService"),
         (ca_pb2, "CaService"),
+        (tokens_pb2, "TokenService"),
     )
 )
 
@@ -74,20 +80,30 @@ class Api:
         clients: ClientStatusService,
         debug: DebugService,
         authority: CaService,
+        tokens: TokenService,
     ) -> None:
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
-        documents_pb2_grpc.add_DocumentServiceServicer_to_server(documents, self._server)
-        workloads_pb2_grpc.add_WorkloadServiceServicer_to_server(workloads, self._server)
-        agents_pb2_grpc.add_AgentServiceServicer_to_server(agents, self._server)
-        status_pb2_grpc.add_StatusServiceServicer_to_server(status, self._server)
-        schema_pb2_grpc.add_SchemaServiceServicer_to_server(schemas, self._server)
-        csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(clients, self._server)
-        debug_pb2_grpc.add_DebugServiceServicer_to_server(debug, self._server)
-        ca_pb2_grpc.add_CaServiceServicer_to_server(authority, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(named, self._server)
+        self._parts = (
+            partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
+            partial(workloads_pb2_grpc.add_WorkloadServiceServicer_to_server, workloads),
+            partial(agents_pb2_grpc.add_AgentServiceServicer_to_server, agents),
+            partial(status_pb2_grpc.add_StatusServiceServicer_to_server, status),
+            partial(schema_pb2_grpc.add_SchemaServiceServicer_to_server, schemas),
+            partial(csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server, clients),
+            partial(debug_pb2_grpc.add_DebugServiceServicer_to_server, debug),
+            partial(ca_pb2_grpc.add_CaServiceServicer_to_server, authority),
+            partial(tokens_pb2_grpc.add_TokenServiceServicer_to_server, tokens),
+            partial(health_pb2_grpc.add_HealthServicer_to_server, self._health),
+            partial(reflection.enable_server_reflection, (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)),
+        )
+        self._server = self.behind(socket_door)
+
+    def behind(self, door: Door, options: Sequence[tuple[str, int]] = OPTIONS) -> grpc.aio.Server:
+        """A server with all of it behind the door, that listens nowhere yet."""
+        server = grpc.aio.server(interceptors=[ErrorInterceptor(), AccessInterceptor(door)], options=options)
+        for add_to in self._parts:
+            add_to(server)
+        return server
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:

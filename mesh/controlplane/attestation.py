@@ -67,8 +67,13 @@ class OldCertificate:
 class Attestation:
     """Judges by the attestor for the kind of evidence that is there."""
 
-    def __init__(self, attestors: Mapping[str, Attestor]) -> None:
-        self._attestors = attestors
+    def __init__(
+        self, tokens: Tokens, authority: Callable[[], CertificateAuthority], now: Callable[[], datetime]
+    ) -> None:
+        self._attestors: Mapping[str, Attestor] = {
+            "token": JoinToken(tokens),
+            "renewal": OldCertificate(authority, now),
+        }
 
     async def attest(self, request: agents_pb2.SignCertificateRequest, asked: Asked) -> Identity:
         """`asked()`, proven. Raises AccessError."""

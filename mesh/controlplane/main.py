@@ -15,10 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import grpc
-
+from mesh.controlplane.access import CertificateDoor
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
+from mesh.controlplane.attestation import Attestation
 from mesh.controlplane.ca_service import CaService
 from mesh.controlplane.clients import Clients
 from mesh.controlplane.compiler import Compiler
@@ -29,6 +29,8 @@ from mesh.controlplane.rotation import Rotation
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
+from mesh.controlplane.tcp import serve_tcp
+from mesh.controlplane.token_service import TokenService
 from mesh.controlplane.workload_service import WorkloadService
 from mesh.errors import MeshError, StateError, UsageError
 from mesh.identity.credentials import server_credentials
@@ -41,7 +43,7 @@ from mesh.telemetry.convergence import Convergence
 from mesh.telemetry.metrics import MeshNumbers, Numbers
 from mesh.xds.cache import Cache
 from mesh.xds.peer import admit
-from mesh.xds.server import DiscoveryService, discovery_server, listen
+from mesh.xds.server import DiscoveryService
 
 PAUSE: Final = timedelta(seconds=1)
 """Before the state is tried again that could not be written."""
@@ -54,7 +56,8 @@ class Settings:
     """`metrics` is None where nobody asks for them.
 
     `lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe. `ca` is
-    a folder with the files of somebody else's authority; None for one of our own.
+    a folder with the files of somebody else's authority; None for one of our own. `listen` is where other machines find
+    the API and xDS.
     """
 
     state: Path
@@ -63,6 +66,7 @@ class Settings:
     metrics: Address | None = None
     lifeline: int | None = None
     ca: Path | None = None
+    listen: tuple[Address, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +109,9 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     )
 
     rotation = Rotation(settings.state / "ca", registry, _now, settings.ca)
-    agents = AgentService(registry, compiler, board, rotation=rotation, xds=settings.xds, now=_now)
+    attestation = Attestation(registry.tokens, rotation.authority, _now)
+    agents = AgentService(registry, compiler, board, attestation, rotation=rotation, xds=settings.xds, now=_now)
+    tokens = TokenService(registry, rotation.authority, _now)
     standings = Standings(registry, compiler, board)
     documents = DocumentService(registry, standings)
     status = StatusService(registry, board, compiler, standings, Clients(registry, cache, board))
@@ -113,14 +119,14 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     debug = DebugService(registry, compiler, cache)
     schemas = SchemaService(registry, _now)
     authority = CaService(registry, rotation)
-    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug, authority)
+    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug, authority, tokens)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:
         """Serves xDS as soon as there is an authority: with the first document, or from the start."""
         await rotation.signing()
-        credentials = server_credentials(rotation.authority, _now, lambda: registry.documents.mesh.leaf_lifetime)
-        await _serve_xds(discovery, settings.xds, credentials)
+        trust = functools.partial(server_credentials, rotation.authority, _now, registry.leaf_lifetime)
+        await serve_tcp(api, discovery, CertificateDoor(registry), trust, settings.xds, settings.listen)
 
     async def tell_numbers() -> None:
         """Serves metrics, when there is an address for them."""
@@ -147,17 +153,6 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
             log.info("stopping")
         for task in running:
             task.cancel()
-
-
-async def _serve_xds(discovery: DiscoveryService, address: Address, credentials: grpc.ServerCredentials) -> None:
-    server = discovery_server(discovery)
-    listen(server, address, credentials)
-    await server.start()
-    log.info("serving xds=%s", address)
-    try:
-        await server.wait_for_termination()
-    finally:
-        await server.stop(grace=None)
 
 
 async def keep_leases(registry: Registry) -> None:
@@ -217,13 +212,17 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument("--xds", required=True, metavar="HOST:PORT", help="where proxies ask for their configuration")
     parser.add_argument("--metrics", metavar="HOST:PORT", help="where Prometheus asks for metrics; nowhere by default")
     parser.add_argument("--ca", type=Path, metavar="DIR", help="files of an authority: tls.crt, tls.key, ca.crt")
+    parser.add_argument(
+        "--listen", default="", metavar="HOST:PORT[,..]", help="where other machines find the API and xDS; nowhere"
+    )
     parser.add_argument("--lifeline", type=int, metavar="FD", help="pipe whose end ends this process")
     given = parser.parse_args(arguments)
     if not given.api.startswith("unix:/"):
         raise UsageError("--api", f"{given.api} is not the absolute path of a unix socket", "Write unix:/PATH")
     xds = _address("--xds", given.xds)
     metrics = _address("--metrics", given.metrics) if given.metrics else None
-    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, metrics, given.lifeline, given.ca)
+    listen = tuple(_address("--listen", one) for one in given.listen.split(",") if one)
+    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, metrics, given.lifeline, given.ca, listen)
 
 
 def _address(option: str, text: str) -> Address:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 
 from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
+from mesh.controlplane.access import may_act_for
 from mesh.controlplane.schema_view import service_schema
 from mesh.errors import LimitError, NotFoundError, ProtocolError, UsageError
 from mesh.model.descriptors import LARGEST_SET, digest_of
@@ -52,6 +53,8 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         if message is None or message.WhichOneof("event") != "offer":
             raise UsageError("schema", "the first message is not `offer`", "Send the offer first")
         instance, offer = self._offer(message.offer)
+        if lease := self._registry.leases.get(instance):
+            may_act_for(lease.identity)
         if not self._registry.attached(instance):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{instance.node_id} is not attached")
         content = None

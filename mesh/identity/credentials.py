@@ -17,8 +17,13 @@ def server_credentials(
     authority: Callable[[], CertificateAuthority],
     now: Callable[[], datetime],
     lifetime: Callable[[], timedelta] = lambda: LEAF_LIFETIME,
+    *,
+    mutual: bool = True,
 ) -> grpc.ServerCredentials:
     """For a server that only speaks to holders of a certificate of the present `authority`, and says who itself is.
+
+    One that is not `mutual` asks nobody for a certificate.
+
 
     Its leaf has the identity of the control plane and, since gRPC clients in Python check a host name and not a URI,
     host names beside it. When it is due, or the authority is another one, the handshake that finds it so gets a new
@@ -28,7 +33,7 @@ def server_credentials(
     return grpc.dynamic_ssl_server_credentials(
         leaf.configuration(),
         leaf.renewed,  # type: ignore[arg-type]  # the stubs forget that None is allowed: nothing has changed
-        require_client_authentication=True,
+        require_client_authentication=mutual,
     )
 
 

@@ -63,13 +63,19 @@ class Agent:
 
 
 class Fleet:
-    """`changed` is called whenever a process of the fleet starts or ends. Its tasks run in `tasks`."""
+    """`changed` is called whenever a process of the fleet starts or ends. Its tasks run in `tasks`.
 
-    def __init__(self, state: State, lifeline: Lifeline, tasks: asyncio.TaskGroup, changed: Callable[[], None]) -> None:
+    Callers reach the instances at `host`.
+    """
+
+    def __init__(
+        self, state: State, lifeline: Lifeline, tasks: asyncio.TaskGroup, changed: Callable[[], None], host: str
+    ) -> None:
         self._state = state
         self._lifeline = lifeline
         self._tasks = tasks
         self._changed = changed
+        self._host = host
         self._agents: dict[InstanceId, Agent] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -139,6 +145,7 @@ class Fleet:
             "--namespace", id_.namespace,
             "--workload", id_.workload,
             "--instance", id_.instance,
+            "--address", self._host,
         )  # fmt: skip
 
     async def _run(self, agent: Agent) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NoReturn, Protocol
 
@@ -39,6 +40,17 @@ QUIET: Final = timedelta(seconds=5)
 """A start that takes longer says what it waits for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """`listen` is where other machines find the control plane, "" for nowhere; `host` where they find the workloads."""
+
+    listen: str
+    host: str
+
+
+THIS_MACHINE: Final = Reach("", LOOPBACK)
+
+
 class Audience(journal.Audience, Protocol):
     def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
         """All that is wanted runs. `mesh` is the content of `mesh.json`; `left_out` documents could not be used."""
@@ -47,7 +59,7 @@ class Audience(journal.Audience, Protocol):
 class Supervisor:
     """`serve` until it is cancelled or fails, then `stop` or `kill`. Its processes run as `tasks`."""
 
-    def __init__(self, state: State, tasks: asyncio.TaskGroup, audience: Audience) -> None:
+    def __init__(self, state: State, tasks: asyncio.TaskGroup, audience: Audience, reach: Reach) -> None:
         self._state = state
         self._tasks = tasks
         self._audience = audience
@@ -60,13 +72,16 @@ class Supervisor:
         lifeline = Lifeline()
         self._control_plane = Child(
             "mesh.controlplane",
-            ["--state", str(state.folder), "--api", self._address, "--xds", self._xds, "--metrics", self._metrics],
+            [
+                *("--state", str(state.folder), "--api", self._address, "--xds", self._xds, "--metrics", self._metrics),
+                *(("--listen", reach.listen) if reach.listen else ()),
+            ],
             lifeline=lifeline,
             log=state.control_plane_log,
             changed=self._changed.set,
             backoff=restarts(at_once=True),
         )
-        self._fleet = Fleet(state, lifeline, tasks, self._changed.set)
+        self._fleet = Fleet(state, lifeline, tasks, self._changed.set, reach.host)
         self._wanted: tuple[Wanted, ...] | None = None
         self._left_out = 0
         self._has_files = False

@@ -98,6 +98,10 @@ class Registry:
         """The documents in force."""
         return self._meaning.documents
 
+    def leaf_lifetime(self) -> timedelta:
+        """For how long a certificate is signed now."""
+        return self.documents.mesh.leaf_lifetime
+
     @property
     def topology(self) -> Topology:
         return self._meaning.topology

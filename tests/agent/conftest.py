@@ -17,7 +17,7 @@ import grpc
 import psutil
 import pytest
 
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
+from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, tokens_pb2, tokens_pb2_grpc
 from mesh.identity.ca import CertificateAuthority, new_root, serial
 from mesh.model.names import Identity
 
@@ -53,6 +53,11 @@ def running() -> Callable[[int], bool]:
     return runs
 
 
+class Tokens(tokens_pb2_grpc.TokenServiceServicer):
+    async def CreateToken(self, request: tokens_pb2.CreateTokenRequest, context: Any) -> Any:
+        return tokens_pb2.CreateTokenResponse(token="a token")
+
+
 class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
     """What an agent sees of a control plane. Its Envoys have their listeners from the bootstrap."""
 
@@ -84,6 +89,7 @@ class ControlPlane(agents_pb2_grpc.AgentServiceServicer):
     async def start(self) -> None:
         self._server = grpc.aio.server()
         agents_pb2_grpc.add_AgentServiceServicer_to_server(self, self._server)
+        tokens_pb2_grpc.add_TokenServiceServicer_to_server(Tokens(), self._server)
         self._server.add_insecure_port(self.address)
         await self._server.start()
 

@@ -54,8 +54,7 @@ class Mesh:
     async def sign(self, workload: str = "orders") -> tuple[str, agents_pb2.SignCertificateResponse]:
         """A key and its certificate."""
         key = new_key()
-        request = agents_pb2.SignCertificateRequest(namespace="shop", workload=workload, csr=key.csr)
-        return key.pem, await self.client.agents.SignCertificate(request)
+        return key.pem, await self.client.signed(key, namespace="shop", workload=workload)
 
 
 @asynccontextmanager

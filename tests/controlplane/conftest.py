@@ -19,10 +19,13 @@ from mesh.api.proa.v1 import (
     documents_pb2_grpc,
     status_pb2,
     status_pb2_grpc,
+    tokens_pb2,
+    tokens_pb2_grpc,
     workloads_pb2_grpc,
 )
 from mesh.controlplane import wire
 from mesh.controlplane.main import Settings, serve
+from mesh.identity.key import Key
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.store import Store
@@ -89,12 +92,24 @@ class Client:
         self.workloads: Any = workloads_pb2_grpc.WorkloadServiceStub(channel)
         self.agents: Any = agents_pb2_grpc.AgentServiceStub(channel)
         self.status: Any = status_pb2_grpc.StatusServiceStub(channel)
+        self.tokens: Any = tokens_pb2_grpc.TokenServiceStub(channel)
 
     async def apply(self, *texts: str) -> documents_pb2.ApplyDocumentsResponse:
         return await self.documents.ApplyDocuments(documents_pb2.ApplyDocumentsRequest(files=files(*texts)))
 
     async def start_with(self, *texts: str) -> documents_pb2.ReplaceFileSetResponse:
         return await self.documents.ReplaceFileSet(documents_pb2.ReplaceFileSetRequest(files=files(*texts)))
+
+    async def token(self, **asked: Any) -> str:
+        """A new one, for example for `namespace="shop", workload="orders"`."""
+        made = await self.tokens.CreateToken(tokens_pb2.CreateTokenRequest(**asked))
+        return str(made.token)
+
+    async def signed(self, key: Key, **who: str) -> agents_pb2.SignCertificateResponse:
+        """A first certificate."""
+        request = agents_pb2.SignCertificateRequest(csr=key.csr, token=await self.token(**who), **who)
+        signed: agents_pb2.SignCertificateResponse = await self.agents.SignCertificate(request)
+        return signed
 
     async def plan(self, workload: str = "orders") -> agents_pb2.LaunchPlan:
         request = agents_pb2.GetLaunchPlanRequest(namespace="shop", workload=workload)

@@ -10,7 +10,6 @@ import grpc
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
-from mesh.api.proa.v1 import agents_pb2
 from mesh.identity.key import new_key
 from mesh.model.topology import Address
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME
@@ -78,11 +77,10 @@ class Proxy:
                 await self.changed.wait()
 
 
-async def credentials(agents: Any, workload: str) -> grpc.ChannelCredentials:
+async def credentials(client: Any, workload: str) -> grpc.ChannelCredentials:
     """What the control plane signs for a workload."""
     key = new_key()
-    request = agents_pb2.SignCertificateRequest(namespace="shop", workload=workload, csr=key.csr)
-    signed = await agents.SignCertificate(request)
+    signed = await client.signed(key, namespace="shop", workload=workload)
     return grpc.ssl_channel_credentials(signed.bundle_pem.encode(), key.pem.encode(), signed.chain_pem.encode())
 
 

@@ -11,8 +11,8 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from mesh.api.proa.v1 import agents_pb2, documents_pb2, status_pb2, workloads_pb2
-from mesh.identity.key import new_key
+from mesh.api.proa.v1 import agents_pb2, documents_pb2, status_pb2, tokens_pb2, workloads_pb2
+from mesh.identity.key import Key, new_key
 from tests.controlplane.conftest import SECONDS, Client
 from tests.unit.registry.builders import mesh, policy, workload
 
@@ -45,7 +45,10 @@ async def test_it_answers_health_and_reflection(client):
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     services = {service.name for service in (await call.read()).list_services_response.service}
     call.cancel()
-    ours = {f"proa.v1.{name}Service" for name in ("Agent", "Ca", "Debug", "Document", "Schema", "Status", "Workload")}
+    ours = {
+        f"proa.v1.{name}Service"
+        for name in ("Agent", "Ca", "Debug", "Document", "Schema", "Status", "Token", "Workload")
+    }
     envoys = "envoy.service.status.v3.ClientStatusDiscoveryService"
     assert services == {*ours, envoys, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
@@ -196,7 +199,7 @@ async def test_a_workload_that_is_not_there_is_named_with_the_nearest(client):
         client.workloads.ScaleWorkload(workloads_pb2.ScaleWorkloadRequest(namespace="shop", name="oders")),
         client.workloads.RestartWorkload(workloads_pb2.RestartWorkloadRequest(namespace="shop", name="oders")),
         client.agents.GetLaunchPlan(agents_pb2.GetLaunchPlanRequest(namespace="shop", workload="oders")),
-        client.agents.SignCertificate(agents_pb2.SignCertificateRequest(namespace="shop", workload="oders")),
+        client.tokens.CreateToken(tokens_pb2.CreateTokenRequest(namespace="shop", workload="oders")),
     ):
         error = await refused(call)
         assert error.code() is grpc.StatusCode.NOT_FOUND
@@ -226,8 +229,7 @@ async def test_a_certificate_has_the_identity_of_the_workload_and_the_lifetime_o
     short = mesh("shop.example").replace("spec: {", "spec: {certificates: {leafLifetime: 1h}, ")
     await client.start_with(short, workload("orders", "serviceAccount: teller"))
 
-    request = agents_pb2.SignCertificateRequest(namespace="shop", workload="orders", csr=new_key().csr)
-    response = await client.agents.SignCertificate(request)
+    response = await client.signed(new_key(), namespace="shop", workload="orders")
 
     leaf = x509.load_pem_x509_certificate(response.chain_pem.encode())
     root = x509.load_pem_x509_certificate(response.bundle_pem.encode())
@@ -242,9 +244,8 @@ async def test_a_certificate_has_the_identity_of_the_workload_and_the_lifetime_o
 async def test_a_request_that_cannot_be_signed_is_refused(client):
     await client.start_with(workload("orders"))
 
-    request = agents_pb2.SignCertificateRequest(namespace="shop", workload="orders", csr=b"nonsense")
+    error = await refused(client.signed(Key("", b"nonsense"), namespace="shop", workload="orders"))
 
-    error = await refused(client.agents.SignCertificate(request))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

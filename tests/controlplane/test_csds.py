@@ -64,7 +64,7 @@ def status(config: csds_pb2.ClientConfig.GenericXdsConfig) -> tuple[str, str]:
 
 
 async def test_what_a_proxy_has_acknowledged_is_synced_and_shown_whole(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         await orders.until(TARGET, "inbound/50051", "outbound")
         configs = await orders_until(shop, lambda found: config_status(found, LISTENER, "outbound") == "SYNCED")
@@ -81,7 +81,7 @@ async def test_what_a_proxy_has_acknowledged_is_synced_and_shown_whole(shop):
 
 
 async def test_what_a_proxy_has_not_answered_is_stale(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         orders.acknowledges = False
         configs = await orders_until(shop, lambda found: config_status(found, CLUSTER, TARGET) == "STALE")
@@ -91,7 +91,7 @@ async def test_what_a_proxy_has_not_answered_is_stale(shop):
 
 
 async def test_what_a_proxy_has_refused_is_an_error_with_its_words(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         orders.refuses[CLUSTER, TARGET] = "no such thing"
         key = (CLUSTER, TARGET)

@@ -27,7 +27,7 @@ async def snapshot(shop: Plane, node: str) -> debug_pb2.GetSnapshotResponse:
 
 
 async def test_it_is_what_the_proxy_gets(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     own, upstream = "shop/orders/50051", "shop/inventory/50051"
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, own, upstream) as orders:
         await orders.until(own, upstream, "inbound/50051", "outbound")

@@ -39,15 +39,14 @@ async def attached(client: Client, **changes: str) -> AsyncIterator[Agent]:
         call.cancel()
 
 
-def request(**changes: str) -> agents_pb2.SignCertificateRequest:
-    said = {"namespace": "shop", "service_account": "reporter", **changes}
-    return agents_pb2.SignCertificateRequest(csr=new_key().csr, **said)
+async def signed(client: Client, **changes: str) -> agents_pb2.SignCertificateResponse:
+    return await client.signed(new_key(), **{"namespace": "shop", "service_account": "reporter", **changes})
 
 
 async def credentials(client: Client, **who: str) -> grpc.ChannelCredentials:
     key = new_key()
-    signed = await client.agents.SignCertificate(agents_pb2.SignCertificateRequest(csr=key.csr, **who))
-    return grpc.ssl_channel_credentials(signed.bundle_pem.encode(), key.pem.encode(), signed.chain_pem.encode())
+    got = await client.signed(key, **who)
+    return grpc.ssl_channel_credentials(got.bundle_pem.encode(), key.pem.encode(), got.chain_pem.encode())
 
 
 async def listed(client: Client, until: Callable[[dict[str, status_pb2.Proxy]], bool]) -> dict[str, status_pb2.Proxy]:
@@ -105,8 +104,8 @@ async def test_a_lease_of_a_client_outlives_the_control_plane(opened) -> None:
 
 
 async def test_the_certificate_is_that_of_the_account(shop: Plane) -> None:
-    signed = await shop.client.agents.SignCertificate(request())
-    leaf = x509.load_pem_x509_certificate(signed.chain_pem.encode())
+    got = await signed(shop.client)
+    leaf = x509.load_pem_x509_certificate(got.chain_pem.encode())
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
     assert list(names) == [x509.UniformResourceIdentifier("spiffe://proa.local/ns/shop/sa/reporter")]
@@ -128,7 +127,7 @@ async def test_the_certificate_is_that_of_the_account(shop: Plane) -> None:
 )
 async def test_an_account_that_cannot_be_is_not_signed(shop: Plane, wish: dict[str, str], reason: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=reason) as refused:
-        await shop.client.agents.SignCertificate(request(**wish))
+        await signed(shop.client, **wish)
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -140,14 +139,12 @@ async def test_nobody_gets_the_identity_of_the_control_plane_by_a_workload_eithe
     await plane.client.start_with(document)
 
     with pytest.raises(grpc.aio.AioRpcError, match="the control plane itself"):
-        await plane.client.agents.SignCertificate(
-            agents_pb2.SignCertificateRequest(namespace="proa-system", workload="impostor", csr=new_key().csr)
-        )
+        await plane.client.signed(new_key(), namespace="proa-system", workload="impostor")
 
 
 async def test_a_mesh_without_documents_has_no_authority_yet(plane: Plane) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="it has no document yet") as refused:
-        await plane.client.agents.SignCertificate(request())
+        await signed(plane.client)
 
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 

@@ -82,7 +82,7 @@ async def test_the_page_says_the_values_of_labels(shop: Plane) -> None:
 
 
 async def test_a_change_is_timed_until_the_last_answer(shop: Plane) -> None:
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         await orders.until(TARGET, "inbound/50051")
         before = await numbers(shop, synced)
@@ -112,7 +112,7 @@ def synced(now: Values) -> bool:
 
 
 async def test_a_change_for_which_nothing_is_sent_is_not_timed(shop: Plane) -> None:
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         await orders.until(TARGET, "inbound/50051")
         before = await numbers(shop, synced)
@@ -126,7 +126,7 @@ async def test_a_change_for_which_nothing_is_sent_is_not_timed(shop: Plane) -> N
 
 
 async def test_a_refusal_and_a_stranger_are_counted(shop: Plane) -> None:
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), shop.client.attached("inventory-0", base_port=21_000):
         async with proxy(shop.settings.xds, "shop/inventory/inventory-0", trusted, asks=[]) as impostor:
             await impostor.subscribe("", node="shop/inventory/inventory-0")

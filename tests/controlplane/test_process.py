@@ -94,7 +94,7 @@ async def test_a_kill_loses_nothing_and_a_proxy_that_comes_back_is_sent_nothing(
     async with connected(api) as client:
         await client.start_with(workload("orders", "upstreams: [{service: inventory}]"))
         await client.apply(workload("inventory"))
-        trusted = await credentials(client.agents, "orders")
+        trusted = await credentials(client, "orders")
         async with (
             client.attached("orders-0"),
             client.attached("inventory-0", base_port=21_000) as inventory,
@@ -144,7 +144,7 @@ async def test_no_stream_is_accepted_before_the_state_is_loaded(start, api, tmp_
     process = await start("--xds", str(xds))
     async with connected(api) as client:
         await client.start_with(workload("orders", "upstreams: [{service: inventory}]"), workload("inventory"))
-        trusted = await credentials(client.agents, "orders")
+        trusted = await credentials(client, "orders")
         async with client.attached("orders-0"), proxy(xds, ORDERS, trusted, TARGET) as before:
             await before.until(TARGET, "inbound/50051", "outbound")
             process.kill()

@@ -51,7 +51,7 @@ async def shop(plane: Plane) -> AsyncIterator[Shop]:
     async with AsyncExitStack() as stack:
         proxies = []
         for number, name in enumerate(("web", "stock")):
-            trusted = await credentials(plane.client.agents, name)
+            trusted = await credentials(plane.client, name)
             await stack.enter_async_context(plane.client.attached(f"{name}-0", base_port=20_000 + 100 * number))
             node = f"shop/{name}/{name}-0"
             proxies.append(await stack.enter_async_context(proxy(plane.settings.xds, node, trusted, STOCK)))

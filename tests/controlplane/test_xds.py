@@ -27,7 +27,7 @@ async def listed(plane: Plane) -> status_pb2.Proxy:
 
 
 async def test_a_proxy_gets_its_configuration_and_is_shown_as_synced(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         await orders.until(TARGET, "app/50051", "inbound/50051", "outbound")
         await shop.client.instances(lambda found: found["orders-0"].synced)
@@ -43,7 +43,7 @@ async def test_a_proxy_gets_its_configuration_and_is_shown_as_synced(shop):
 
 
 async def test_a_change_reaches_the_proxy(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         await orders.until(TARGET, "inbound/50051")
         before = orders.has[ENDPOINT][TARGET]
@@ -58,7 +58,7 @@ async def test_a_change_reaches_the_proxy(shop):
 
 async def test_a_refusal_is_told_with_the_documents_behind_it_and_so_is_what_waits_for_it(shop):
     routes = f"upstream/{TARGET}"
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         orders.refuses[CLUSTER, TARGET] = "no such thing"
         await orders.subscribe(ROUTE, routes, "inbound/50051")
@@ -93,20 +93,20 @@ async def programmed(plane: Plane, name: str, *, reason: str) -> str:
 
 
 async def test_a_proxy_may_only_be_who_its_certificate_says(shop):
-    trusted = await credentials(shop.client.agents, "inventory")
+    trusted = await credentials(shop.client, "inventory")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, asks=[CLUSTER]) as impostor:
         async with asyncio.timeout(SECONDS):
             assert await impostor.call.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_proxy_that_nobody_has_attached_is_refused(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with proxy(shop.settings.xds, ORDERS, trusted, asks=[CLUSTER]) as stranger, asyncio.timeout(SECONDS):
         assert await stranger.call.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_drain_waits_until_every_proxy_has_answered_and_no_longer_than_it_may(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with (
         shop.client.attached("orders-0"),
         shop.client.attached("inventory-0", base_port=21_000) as inventory,
@@ -131,7 +131,7 @@ async def test_a_drain_waits_until_every_proxy_has_answered_and_no_longer_than_i
 
 
 async def test_a_proxy_that_comes_back_is_sent_nothing_it_has(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"):
         async with proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
             await orders.until(TARGET, "inbound/50051", "outbound")
@@ -141,7 +141,7 @@ async def test_a_proxy_that_comes_back_is_sent_nothing_it_has(shop):
 
 
 async def test_an_applied_policy_changes_the_routes_and_no_cluster(shop):
-    trusted = await credentials(shop.client.agents, "orders")
+    trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
         await orders.until(TARGET, "inbound/50051")
         clusters = dict(orders.has[CLUSTER])

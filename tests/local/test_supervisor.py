@@ -33,7 +33,7 @@ async def test_the_control_plane_is_started_again_at_once_and_then_with_a_growin
 
     monkeypatch.setattr(supervisor, "Child", child)
     async with asyncio.TaskGroup() as tasks:
-        mesh = supervisor.Supervisor(State.at(tmp_path), tasks, Nobody())
+        mesh = supervisor.Supervisor(State.at(tmp_path), tasks, Nobody(), supervisor.THIS_MACHINE)
         await mesh._registry.close()
 
     backoff = made["mesh.controlplane"]["backoff"]

@@ -1,0 +1,104 @@
+"""`proa agent`: what runs beside a workload on another machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesh.cli.options import ServerOption
+from mesh.errors import StartError, UsageError
+from mesh.model.names import DEFAULT_NAMESPACE
+
+agent = typer.Typer(name="agent", help="Attach workloads on other machines.", no_args_is_help=True)
+
+
+@agent.callback()
+def _commands() -> None:
+    """Attach workloads on other machines."""
+
+
+@agent.command()
+def run(
+    workload: Annotated[str, typer.Option("--workload", metavar="NAME", help="Whose instance this is.")],
+    server: ServerOption,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="The service; without, somebody starts it.")
+    ] = None,
+    token: Annotated[
+        Path | None, typer.Option("--token", metavar="FILE", help="For the first certificate.", readable=False)
+    ] = None,
+    address: Annotated[
+        str, typer.Option("--address", metavar="IP", help="Where callers reach it; they are told so.")
+    ] = "127.0.0.1",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Of the workload.")
+    ] = DEFAULT_NAMESPACE,
+    instance: Annotated[str, typer.Option("--instance", metavar="NAME", help="Unlike any other (NAME-HOST).")] = "",
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Where keys, ports and logs are kept.", readable=False)
+    ] = Path(".proa-agent"),
+) -> None:
+    """Run a workload's Envoy, and its service if a COMMAND is given, on this machine until Ctrl-C.
+
+    What the document says under `command` is for the machine of `proa up`, and not run here. The certificate is kept in
+    DIR: a token is needed once.
+    """
+    from mesh.agent.folders import Folders
+    from mesh.agent.main import Options
+    from mesh.agent.main import run as run_agent
+    from mesh.local.state import State
+    from mesh.model.names import InstanceId
+
+    check_address(address)
+    state = State.at(folder)
+    folders = Folders(state.folder, state.run, InstanceId(namespace, workload, instance or _default_name(workload)))
+    _make_private(state.folder, state.run)
+    options = Options(server or "", folders, host=address, token=token, command=tuple(command or ()))
+    raise typer.Exit(run_agent(options))
+
+
+def check_address(address: str) -> None:
+    """Raises UsageError for what callers could not dial, or is not this machine's."""
+    import ipaddress
+
+    from mesh.agent.ports import is_free
+
+    try:
+        found = ipaddress.IPv4Address(address)
+    except ValueError:
+        raise UsageError("--address", f"{address} is no IPv4 address", "Write for example 10.0.0.5") from None
+    if found.is_unspecified or found.is_multicast:
+        raise UsageError("--address", f"nobody can call {address}", "Name one address of this machine")
+    try:
+        is_free(0, address)
+    except OSError as error:
+        raise UsageError(
+            "--address", f"{address} is not this machine's: {error.strerror}", "Name one that is"
+        ) from None
+
+
+def _default_name(workload: str) -> str:
+    import re
+    import socket
+
+    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:30]
+    return f"{workload}-{host or 'host'}"
+
+
+def _make_private(*folders: Path) -> None:
+    """Raises StartError when others may look into one of them."""
+    import os
+    import stat
+
+    for folder in folders:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.lstat()
+        except OSError as error:
+            raise StartError(str(folder), f"it cannot be made: {error.strerror}", "Name another with --dir") from error
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise StartError(
+                str(folder), "others may look into this folder", f"Run `chmod 700 {folder}`, or name another with --dir"
+            )
