@@ -137,6 +137,8 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
                 version=version("proa"),
                 problems=lambda: len(compiler.problems),
                 pending=convergence.pending,
+                expiries=rotation.expiries,
+                rotating=rotation.rotating,
             )
         )
         if settings.metrics:

@@ -89,6 +89,20 @@ class Rotation:
         left = folder.journal.left_behind
         return tuple(Follower(node, why, node in left) for node, why in sorted(lacking) if why)
 
+    def expiries(self) -> Mapping[str, datetime]:
+        """When the first root ends, what signs, and the first leaf that a proxy uses; nothing of what is not there."""
+        ends = {"leaf": [one.not_after for lease in self._registry.leases.values() for one in lease.report.loaded]}
+        if self._folder:
+            ends["issuer"] = [self._folder.generations[self._folder.journal.signs].chain[0].not_valid_after_utc]
+            ends["root"] = [root.not_valid_after_utc for root in self._folder.authority.roots]
+        return {kind: min(times) for kind, times in ends.items() if times}
+
+    def rotating(self) -> timedelta:
+        """How long ago the present step of a rotation began, 0 when there is none."""
+        if self._folder is None or self._folder.journal.step is Step.STEADY:
+            return timedelta()
+        return timedelta(seconds=_time() - (self._step_began or _time()))
+
     def rotate(self, *, force: bool) -> None:
         """Begins a rotation unless one runs; `force` holds for that one, too. Raises StateError and UsageError."""
         if self.source:

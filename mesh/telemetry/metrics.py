@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from prometheus_client import (
@@ -59,7 +59,8 @@ class MeshNumbers(Collector):
     """Looks at the mesh when it is asked, so that what goes on there costs nothing.
 
     `problems` is the number of instances and targets that could not be compiled; `pending` how long ago the oldest
-    change was that some proxy has yet to answer for.
+    change was that some proxy has yet to answer for. `expiries` says when certificates end, by kind; `rotating` since
+    when the present step of a rotation lasts.
     """
 
     def __init__(
@@ -70,12 +71,16 @@ class MeshNumbers(Collector):
         version: str,
         problems: Callable[[], int],
         pending: Callable[[], timedelta],
+        expiries: Callable[[], Mapping[str, datetime]],
+        rotating: Callable[[], timedelta],
     ) -> None:
         self._registry = registry
         self._board = board
         self._version = version
         self._problems = problems
         self._pending = pending
+        self._expiries = expiries
+        self._rotating = rotating
 
     def collect(self) -> Iterator[Metric]:
         yield _gauges("proa_build_info", "Which Proa this is.", "version", {self._version: 1})
@@ -88,6 +93,7 @@ class MeshNumbers(Collector):
             "Since the oldest change that is not answered for.",
             self._pending().total_seconds(),
         )
+        yield from self._certificates()
         yield from self._streams()
         yield from self._messages()
 
@@ -97,6 +103,15 @@ class MeshNumbers(Collector):
         yield GaugeMetricFamily("proa_revision", "Number of the last change of documents.", registry.state.revision)
         yield _gauges("proa_leases", "Instances.", "state", {state: leases[state] for state in LEASE_STATES})
         yield CounterMetricFamily("proa_leases_ended", "Instances that were forgotten.", registry.ended)
+
+    def _certificates(self) -> Iterator[Metric]:
+        ends = {kind: expiry.timestamp() for kind, expiry in self._expiries().items()}
+        yield _gauges("proa_certificate_expiry_timestamp_seconds", "When the first of a kind ends.", "kind", ends)
+        yield GaugeMetricFamily(
+            "proa_rotation_step_seconds",
+            "Since the present step of a rotation of the root began.",
+            self._rotating().total_seconds(),
+        )
 
     def _streams(self) -> Iterator[Metric]:
         board = self._board
