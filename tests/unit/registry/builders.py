@@ -24,7 +24,8 @@ def workload(name: str = "orders", spec: str = "") -> str:
     )
 
 
-def policy(name: str, service: str, retries: int = 2) -> str:
+def policy(name: str, service: str, retries: int = 3) -> str:
+    """It says something else than the default, which would change nothing."""
     return (
         "apiVersion: proa.mesh/v1alpha1\nkind: BackendTrafficPolicy\n"
         f"metadata: {{name: {name}, namespace: shop}}\n"

@@ -50,7 +50,7 @@ def test_a_document_that_only_moved_in_its_file_keeps_its_revision_and_knows_its
 def test_a_changed_document_keeps_the_age_of_the_first():
     before = applied(State(), workload("orders"), policy("retry", "orders")).state
 
-    outcome = applied(before, policy("retry", "orders", retries=3), now=LATER)
+    outcome = applied(before, policy("retry", "orders", retries=4), now=LATER)
 
     assert actions(outcome) == {"retry": Action.CONFIGURED}
     assert outcome.state.revision == 2
