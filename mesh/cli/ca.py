@@ -24,9 +24,6 @@ POLL: Final = 0.2
 NAMED_AFTER: Final = 3.0
 """Seconds of a step after which it is said for whom it waits."""
 
-LITTLE: Final = 0.3
-"""Share of its life that a certificate has left when people are warned. Leaves are renewed at half of theirs."""
-
 ca = typer.Typer(name="ca", help="Look at the roots of the mesh, or exchange them.", no_args_is_help=True)
 
 
@@ -81,16 +78,14 @@ def rotate(
 
 def warnings(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
     """What somebody should do something about: what is wrong, and what ends soon."""
+    from mesh.cli.certificates import certificates_of
+    from mesh.cli.check import LEFT
+
     if authority.problem:
         yield authority.problem
-    for one in authority.certificates:
-        if _is_short(one.not_before, one.not_after, at):
-            remedy = f"exchange it in {authority.source}" if authority.source else "proa ca rotate"
-            yield f"{one.subject} {_ends(one.not_after, at)}: {remedy}"
-    lifetime = authority.leaf_lifetime.ToTimedelta()
-    for leaf in authority.leaves:
-        if _time(leaf.not_after) - at < lifetime * LITTLE:
-            yield f"{leaf.node_id}: its certificate {_ends(leaf.not_after, at)}: look into its agent's log"
+    for one in certificates_of(authority):
+        if one.part_left(at) < LEFT:
+            yield f"{one.where}: it {_ends(one.not_after, at)}. {one.remedy}"
 
 
 def _followed(
@@ -163,7 +158,8 @@ def _plain(authority: ca_pb2.Authority) -> dict[str, object]:
 
 def _row(one: ca_pb2.CaCertificate, at: datetime) -> tuple[str, ...]:
     role = ", ".join(word for word, holds in (("signs", one.signs), ("trusted", one.root)) if holds)
-    return one.key_id, one.serial, role, f"{_time(one.not_after):%Y-%m-%d}, {_ends(one.not_after, at)}", one.subject
+    ends = _time(one.not_after)
+    return one.key_id, one.serial, role, f"{ends:%Y-%m-%d}, {_ends(ends, at)}", one.subject
 
 
 def _news(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
@@ -177,16 +173,10 @@ def _news(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
         yield f"{what} {one.node_id}: {one.why}"
 
 
-def _ends(not_after: Timestamp, at: datetime) -> str:
+def _ends(moment: datetime, at: datetime) -> str:
     from mesh.cli.output import ago
 
-    ends = _time(not_after)
-    return f"expires in {ago(at, ends)}" if ends > at else f"expired {ago(ends, at)} ago"
-
-
-def _is_short(not_before: Timestamp, not_after: Timestamp, at: datetime) -> bool:
-    ends, began = _time(not_after), _time(not_before)
-    return ends - at < (ends - began) * LITTLE
+    return f"expires in {ago(at, moment)}" if moment > at else f"expired {ago(moment, at)} ago"
 
 
 def _time(stamp: Timestamp) -> datetime:

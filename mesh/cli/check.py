@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
-from mesh.errors import MeshError, UnreachableError
+from mesh.errors import UnreachableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import grpc
 
-    from mesh.api.proa.v1 import documents_pb2, schema_pb2, status_pb2
+    from mesh.api.proa.v1 import ca_pb2, documents_pb2, schema_pb2, status_pb2
     from mesh.cli.certificates import Certificate
 
 SLOW: Final = timedelta(seconds=10)
@@ -48,6 +48,8 @@ class Mesh:
     schemas: Iterable[schema_pb2.ServiceSchema]
     documents: Iterable[documents_pb2.Document]
     certificates: Iterable[Certificate]
+    authority: str = ""
+    """What is wrong with the authority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh
         status_pb2_grpc,
     )
     from mesh.cli.certificates import certificates_of
-    from mesh.cli.connection import SECONDS, state_of
+    from mesh.cli.connection import SECONDS
     from mesh.cli.output import now
 
     status = status_pb2_grpc.StatusServiceStub(channel)
@@ -125,10 +127,7 @@ def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh
     watch.cancel()
     schemas = schema_pb2_grpc.SchemaServiceStub(channel)
     documents = documents_pb2_grpc.DocumentServiceStub(channel)
-    try:
-        certificates = certificates_of(state_of(state, server).folder, instances)
-    except MeshError:  # a mesh on another machine: its files are not here
-        certificates = ()
+    authority = _authority(channel)
     answer = status.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS)
     return Mesh(
         at=now(),
@@ -137,8 +136,26 @@ def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh
         instances=instances,
         schemas=schemas.ListSchemas(schema_pb2.ListSchemasRequest(), timeout=SECONDS).schemas,
         documents=documents.ListDocuments(documents_pb2.ListDocumentsRequest(), timeout=SECONDS).documents,
-        certificates=certificates,
+        certificates=tuple(certificates_of(authority)),
+        authority=authority.problem,
     )
+
+
+def _authority(channel: grpc.Channel) -> ca_pb2.Authority:
+    """Empty for a mesh without documents, which has none."""
+    import grpc
+
+    from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
+    from mesh.cli.connection import SECONDS
+
+    try:
+        answer = ca_pb2_grpc.CaServiceStub(channel).GetAuthority(ca_pb2.GetAuthorityRequest(), timeout=SECONDS)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return ca_pb2.Authority()
+    authority: ca_pb2.Authority = answer.authority
+    return authority
 
 
 def _answers(_: Mesh) -> Iterable[Finding]:
@@ -218,6 +235,13 @@ def _pushes(mesh: Mesh) -> Iterator[Finding]:
                 yield Finding(where, problem, "Push what it has now, or `proa schema delete` what was pushed")
 
 
+def _signs(mesh: Mesh) -> Iterator[Finding]:
+    if mesh.authority:
+        where, _, rest = mesh.authority.partition(": ")
+        problem, _, remedy = rest.partition(". ")
+        yield Finding(where, problem, _clause(remedy))
+
+
 def _certificates(mesh: Mesh) -> Iterator[Finding]:
     for one in mesh.certificates:
         if one.part_left(mesh.at) < LEFT:
@@ -248,6 +272,7 @@ CHECKS: Final = (
     Check("No document gives way to another", _accepted, fails=False),
     Check("The methods of every gRPC service are known", _schemas, fails=False),
     Check("What was pushed for a service is what it has", _pushes, fails=False),
+    Check("The authority can sign", _signs),
     Check(f"Certificates have more than {LEFT:.0%} of their life left", _certificates),
     Check("Services listen on loopback only", _exposed, fails=False),
 )
