@@ -50,17 +50,20 @@ async def serve_tcp(
 
     `trust` makes credentials, `mutual` or not. Raises StartError when somebody else has one of the ports.
     """
-    mutual = trust(mutual=True)
-    servers = [discovery_server(discovery)]
-    listen(servers[0], xds, mutual)
-    for address in others:
-        for_all, for_strangers = api.behind(door, OPTIONS), api.behind(first_contact_door, FIRST_CONTACT_OPTIONS)
-        for_all.add_generic_rpc_handlers(discovery.handlers())
-        listen(for_all, address, mutual)
-        listen(for_strangers, first_contact(address), trust(mutual=False))
-        servers += [for_all, for_strangers]
-        log.info("serving tcp=%s first_contact=%s", address, first_contact(address))
+    servers: list[grpc.aio.Server] = []
+
+    def serve(server: grpc.aio.Server, address: Address, *, mutual: bool) -> None:
+        servers.append(server)
+        listen(server, address, trust(mutual=mutual))
+
     try:
+        serve(discovery_server(discovery), xds, mutual=True)
+        for address in others:
+            for_all = api.behind(door, OPTIONS)
+            for_all.add_generic_rpc_handlers(discovery.handlers())
+            serve(for_all, address, mutual=True)
+            serve(api.behind(first_contact_door, FIRST_CONTACT_OPTIONS), first_contact(address), mutual=False)
+            log.info("serving tcp=%s first_contact=%s", address, first_contact(address))
         for server in servers:
             await server.start()
         log.info("serving xds=%s", xds)
