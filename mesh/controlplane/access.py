@@ -34,6 +34,7 @@ WHO: Final[Mapping[str, Who]] = {
     "/proa.v1.DocumentService/ReplaceFileSet": Who.OPERATOR,
     "/proa.v1.DocumentService/ListDocuments": Who.VIEWER,
     "/proa.v1.DocumentService/DeleteDocuments": Who.OPERATOR,
+    "/proa.v1.DocumentService/ExplainPolicy": Who.VIEWER,
     "/proa.v1.WorkloadService/WatchWorkloads": Who.VIEWER,
     "/proa.v1.WorkloadService/ScaleWorkload": Who.OPERATOR,
     "/proa.v1.WorkloadService/RestartWorkload": Who.OPERATOR,
@@ -59,7 +60,12 @@ WHO: Final[Mapping[str, Who]] = {
     "/grpc.health.v1.Health/Watch": Who.CERTIFIED,
     "/grpc.health.v1.Health/List": Who.CERTIFIED,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Who.VIEWER,
-    **{f"/{one.name}/{method}": Who.WORKLOAD for one in SERVICES for method in (one.sotw, one.delta, one.fetch)},
+    **{
+        f"/{one.name}/{method}": Who.WORKLOAD
+        for one in SERVICES
+        for method in (one.sotw, one.delta, one.fetch)
+        if method
+    },
 }
 """A method without a row is for nobody but the owner of the socket."""
 

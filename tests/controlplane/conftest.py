@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -190,9 +190,33 @@ class Plane:
 
 @pytest.fixture
 async def plane(opened: Open, tmp_path: Path) -> AsyncIterator[Plane]:
+    async with _serving(opened, tmp_path) as plane:
+        yield plane
+
+
+@pytest.fixture
+async def listening(opened: Open, tmp_path: Path) -> AsyncIterator[Plane]:
+    """One that takes other machines."""
+    async with _serving(opened, tmp_path, listen=(Address("127.0.0.1", two_free_ports()),)) as plane:
+        yield plane
+
+
+def two_free_ports() -> int:
+    """The lower of two neighbours."""
+    while True:
+        with socket.socket() as one, socket.socket() as above:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                above.bind(("127.0.0.1", port + 1))
+                return port
+
+
+@asynccontextmanager
+async def _serving(opened: Open, tmp_path: Path, **more: Any) -> AsyncIterator[Plane]:
     registry, stop = await opened(), asyncio.Event()
     xds, metrics = Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port())
-    settings = Settings(tmp_path, tmp_path / "run" / "api.sock", xds, metrics)
+    settings = Settings(tmp_path, tmp_path / "run" / "api.sock", xds, metrics, **more)
     serving = asyncio.create_task(serve(settings, registry, stop))
     async with connected(settings.api) as client:
         yield Plane(client, registry, settings)

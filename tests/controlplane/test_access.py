@@ -1,0 +1,237 @@
+"""Who may call what over TCP: every method of the API, by every role, against a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, documents_pb2, documents_pb2_grpc, tokens_pb2, tokens_pb2_grpc
+from mesh.controlplane import wire
+from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
+from mesh.controlplane.api import SERVICES
+from mesh.controlplane.tcp import first_contact
+from mesh.identity.ca import CertificateAuthority, new_root
+from mesh.identity.key import Key, new_key
+from mesh.model.names import Identity, InstanceId, Person, control_plane_identity
+from mesh.model.topology import Address
+from mesh.xds import services
+from tests.controlplane.conftest import Client, Plane, today
+from tests.unit.registry.builders import addresses, workload
+
+OPTIONS = [("grpc.ssl_target_name_override", "control-plane.proa")]
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+DISCOVERY = {
+    f"/{one.name}/{method}" for one in services.SERVICES for method in (one.sotw, one.delta, one.fetch) if method
+}
+
+
+def served() -> list[str]:
+    """Every method of the API's server and of xDS."""
+    pool = descriptor_pool.Default()
+    named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    return sorted({f"/{name}/{one.name}" for name in named for one in pool.FindServiceByName(name).methods} | DISCOVERY)
+
+
+def test_every_method_has_a_row_and_every_row_a_method() -> None:
+    assert sorted(WHO) == served()
+
+
+@dataclass
+class Remote:
+    """The control plane as other machines see it."""
+
+    plane: Plane
+    api: Address
+    roots: bytes
+
+    @asynccontextmanager
+    async def as_(self, key: Key, chain_pem: str) -> AsyncIterator[grpc.aio.Channel]:
+        trusted = grpc.ssl_channel_credentials(self.roots, key.pem.encode(), chain_pem.encode())
+        async with grpc.aio.secure_channel(str(self.api), trusted, options=OPTIONS) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def as_stranger(self) -> AsyncIterator[grpc.aio.Channel]:
+        trusted = grpc.ssl_channel_credentials(self.roots)
+        async with grpc.aio.secure_channel(str(first_contact(self.api)), trusted, options=OPTIONS) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def as_role(self, role: str) -> AsyncIterator[grpc.aio.Channel]:
+        key, token = new_key(), await self.plane.client.token(role=role)
+        async with self.as_stranger() as channel:
+            redeem: Any = tokens_pb2_grpc.TokenServiceStub(channel).RedeemToken
+            signed = await redeem(tokens_pb2.RedeemTokenRequest(token=token, csr=key.csr))
+        async with self.as_(key, signed.chain_pem) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def as_workload(self, name: str) -> AsyncIterator[grpc.aio.Channel]:
+        key = new_key()
+        signed = await self.plane.client.signed(key, namespace="shop", workload=name)
+        async with self.as_(key, signed.chain_pem) as channel:
+            yield channel
+
+
+@pytest.fixture
+async def remote(listening: Plane) -> Remote:
+    await listening.client.start_with(workload("orders"), workload("stock"))
+    await listening.client.signed(new_key(), namespace="shop", workload="orders")
+    made = await listening.client.tokens.CreateToken(tokens_pb2.CreateTokenRequest(role="viewer"))
+    return Remote(listening, listening.settings.listen[0], made.roots_pem.encode())
+
+
+async def code_of(channel: grpc.aio.Channel, method: str) -> grpc.StatusCode:
+    """What a call with an empty request is answered. To the server every method is a stream of bytes."""
+    call = channel.stream_stream(method)(timeout=10, wait_for_ready=True)
+    with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        await call.write(b"")
+        await call.done_writing()
+    try:
+        first = await call.read()
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    if first is grpc.aio.EOF:
+        return await call.code()
+    call.cancel()
+    return grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("role", [*PEOPLE, "workload"])
+async def test_a_caller_may_what_its_row_says_and_nothing_else(remote: Remote, role: str) -> None:
+    open_ = remote.as_workload("orders") if role == "workload" else remote.as_role(role)
+    async with open_ as channel:
+        denied = {method for method in served() if await code_of(channel, method) is DENIED}
+
+    rank = [who.value for who in (Who.VIEWER, Who.OPERATOR, Who.ADMIN)]
+    allowed = rank[: rank.index(role) + 1] if role in rank else [role]
+    # These two look at what proves who asks, and there is nothing to look at.
+    expected = {method for method in served() if WHO[method].value not in [*allowed, Who.CERTIFIED.value]}
+    assert denied - {*FIRST_CONTACT} == expected - {*FIRST_CONTACT}
+
+
+async def test_without_a_certificate_two_methods_can_be_called_and_nothing_else(remote: Remote) -> None:
+    async with remote.as_stranger() as channel:
+        for method in (*served(), "/proa.v1.Nothing/There"):
+            if method not in FIRST_CONTACT and method not in DISCOVERY:
+                assert await code_of(channel, method) in (DENIED, grpc.StatusCode.UNIMPLEMENTED), method
+
+
+def list_documents(channel: grpc.aio.Channel) -> Any:
+    return documents_pb2_grpc.DocumentServiceStub(channel).ListDocuments(
+        documents_pb2.ListDocumentsRequest(), timeout=5
+    )
+
+
+def of(uri: Identity | Person, trust_domain: str = "") -> tuple[Key, str, CertificateAuthority]:
+    key = new_key()
+    authority = CertificateAuthority(*new_root(trust_domain or uri.trust_domain, today()))
+    return key, authority.issue(key.csr, uri, (), today()).chain_pem, authority
+
+
+async def test_a_certificate_of_another_authority_does_not_connect(remote: Remote) -> None:
+    key, chain, _ = of(Person("proa.local", "admin", "a1"))
+    async with remote.as_(key, chain) as channel:
+        call = list_documents(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_plaintext_and_no_certificate_do_not_connect(remote: Remote) -> None:
+    trusted = grpc.ssl_channel_credentials(remote.roots)
+    for channel in (
+        grpc.aio.insecure_channel(str(remote.api)),
+        grpc.aio.insecure_channel(str(first_contact(remote.api))),
+        grpc.aio.secure_channel(str(remote.api), trusted, options=OPTIONS),
+    ):
+        async with channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await documents_pb2_grpc.DocumentServiceStub(channel).ListDocuments(
+                    documents_pb2.ListDocumentsRequest()
+                )
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.fixture
+def sign(remote: Remote) -> Callable[..., tuple[Key, str]]:
+    """A certificate of the mesh's own authority, for anybody."""
+    from mesh.identity.folder import AuthorityFolder
+
+    folder = AuthorityFolder.open(remote.plane.settings.state / "ca", "proa.local", today())
+
+    def signed(who: Any) -> tuple[Key, str]:
+        key = new_key()
+        return key, folder.authority.issue(key.csr, who, (), today()).chain_pem
+
+    return signed
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        pytest.param(Person("proa.local", "admin", "nobody"), id="a token that was never made"),
+        pytest.param(Person("proa.local", "root", "nobody"), id="a role that is none"),
+        pytest.param(control_plane_identity("proa.local"), id="the control plane's own"),
+    ],
+)
+async def test_a_certificate_without_a_token_behind_it_may_nothing(remote: Remote, sign: Any, who: Any) -> None:
+    async with remote.as_(*sign(who)) as channel:
+        assert await code_of(channel, "/proa.v1.DocumentService/ListDocuments") is DENIED
+
+
+async def test_a_role_ends_with_its_token(remote: Remote) -> None:
+    async with remote.as_role("admin") as channel:
+        documents: Any = documents_pb2_grpc.DocumentServiceStub(channel)
+        await documents.ListDocuments(documents_pb2.ListDocumentsRequest())
+        listed = (await remote.plane.client.tokens.ListTokens(tokens_pb2.ListTokensRequest())).tokens
+        token = next(one for one in listed if one.role == "admin")
+        await remote.plane.client.tokens.RevokeToken(tokens_pb2.RevokeTokenRequest(id=token.id))
+
+        with pytest.raises(grpc.aio.AioRpcError, match="it has expired or was revoked") as caught:
+            await documents.ListDocuments(documents_pb2.ListDocumentsRequest())
+    assert caught.value.code() is DENIED
+
+
+async def test_a_workload_acts_for_itself_alone(remote: Remote) -> None:
+    async with remote.as_workload("orders") as channel:
+        agents: Any = agents_pb2_grpc.AgentServiceStub(channel)
+        plan = await agents.GetLaunchPlan(agents_pb2.GetLaunchPlanRequest(namespace="shop", workload="orders"))
+        assert plan.plan.identity == "spiffe://proa.local/ns/shop/sa/orders"
+
+        with pytest.raises(grpc.aio.AioRpcError, match="may only act for itself") as caught:
+            await agents.GetLaunchPlan(agents_pb2.GetLaunchPlanRequest(namespace="shop", workload="stock"))
+        assert caught.value.code() is DENIED
+
+        at = wire.addresses_message(addresses(21_000))
+        hello = agents_pb2.Hello(namespace="shop", workload="stock", instance="stock-9", generation="g", addresses=at)
+        call = agents.Attach()
+        await call.write(agents_pb2.AttachRequest(hello=hello))
+        assert await call.code() is DENIED
+    assert InstanceId("shop", "stock", "stock-9") not in remote.plane.registry.leases
+
+
+async def test_an_agent_from_elsewhere_is_told_where_it_has_found_the_control_plane(remote: Remote) -> None:
+    async with remote.as_workload("orders") as channel:
+        client = Client(channel)
+        hello = agents_pb2.Hello(
+            namespace="shop",
+            workload="orders",
+            instance="orders-far",
+            generation=(await client.plan()).generation,
+            addresses=wire.addresses_message(addresses(21_000)),
+            server="10.1.2.3:7443",
+        )
+        call = client.agents.Attach()
+        await call.write(agents_pb2.AttachRequest(hello=hello))
+        attached = (await call.read()).attached
+        call.cancel()
+    assert attached.xds == "10.1.2.3:7443"
+    assert '"address": "10.1.2.3"' in attached.bootstrap
