@@ -15,6 +15,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mesh.model.shape import Role
 from mesh.registry.leases import Lease
 from mesh.registry.registry import Registry
 from mesh.registry.status import OTHER_TYPES, ProxyState, StatusBoard, Tally
@@ -25,7 +26,7 @@ CHANGE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 
 # What can be counted is listed before it happens: a series that begins with 1 has no increase.
 LABELS: Final = {url: url.rpartition(".")[2] for url in sorted(TYPES)} | {OTHER_TYPES: OTHER_TYPES}
-LEASE_STATES: Final = ("healthy", "unhealthy", "draining", "detached")
+LEASE_STATES: Final = ("healthy", "unhealthy", "client", "draining", "detached")
 REFUSALS: Final = ("identity", "limit", "protocol")
 
 MESSAGES: Final[tuple[tuple[str, str, Callable[[Tally], int]], ...]] = (
@@ -101,8 +102,10 @@ class MeshNumbers(Collector):
         registry = self._registry
         leases = Counter(_state(lease, registry.attached(lease.id)) for lease in registry.leases.values())
         yield GaugeMetricFamily("proa_revision", "Number of the last change of documents.", registry.state.revision)
-        yield _gauges("proa_leases", "Instances.", "state", {state: leases[state] for state in LEASE_STATES})
-        yield CounterMetricFamily("proa_leases_ended", "Instances that were forgotten.", registry.ended)
+        yield _gauges(
+            "proa_leases", "Instances and clients.", "state", {state: leases[state] for state in LEASE_STATES}
+        )
+        yield CounterMetricFamily("proa_leases_ended", "Those that were forgotten.", registry.ended)
 
     def _certificates(self) -> Iterator[Metric]:
         ends = {kind: expiry.timestamp() for kind, expiry in self._expiries().items()}
@@ -115,7 +118,10 @@ class MeshNumbers(Collector):
 
     def _streams(self) -> Iterator[Metric]:
         board = self._board
-        states = Counter(proxy.state for proxy in board.proxies())
+        clients = {lease.id.node_id for lease in self._registry.leases.values() if lease.role is Role.GRPC_CLIENT}
+        # A client that no program uses has no stream, and nothing is wrong with it.
+        counted = (p for p in board.proxies() if p.state is not ProxyState.DISCONNECTED or p.node_id not in clients)
+        states = Counter(proxy.state for proxy in counted)
         refused = dict.fromkeys(REFUSALS, 0) | {one.reason: one.count for one in board.refused_streams()}
         yield _gauges("proa_proxies", "Expected proxies.", "state", {str(state): states[state] for state in ProxyState})
         yield GaugeMetricFamily("proa_xds_streams", "Open streams of proxies.", board.connected_streams)
@@ -134,6 +140,8 @@ def _state(lease: Lease, is_attached: bool) -> str:
         return "detached"
     if lease.draining:
         return "draining"
+    if lease.role is Role.GRPC_CLIENT:
+        return "client"
     return "healthy" if lease.report.healthy else "unhealthy"
 
 

@@ -14,6 +14,7 @@ from mesh.telemetry.metrics import REFUSALS
 from mesh.xds import server
 from tests.controlplane.conftest import SECONDS, Plane
 from tests.controlplane.proxy import credentials, proxy
+from tests.controlplane.test_grpc_clients import attached
 from tests.mesh.running import ROOT
 from tests.scrape import Values, added, read, values
 from tests.unit.registry.builders import policy, workload
@@ -161,6 +162,16 @@ async def test_leases_are_counted_by_their_state(shop: Plane) -> None:
         await agent.drained()
         await numbers(shop, lambda now: leases(now) == {"draining": 1})
     await numbers(shop, lambda now: leases(now) == {} and now["proa_leases_ended_total",] == 1)
+
+
+async def test_a_grpc_client_that_has_joined_is_nothing_to_be_alarmed_about(shop: Plane) -> None:
+    """It has no health, and no stream until a program opens a channel."""
+    before = await numbers(shop)
+    async with attached(shop.client):
+        found = await numbers(shop, lambda now: now["proa_leases", "client"] == 1)
+
+    assert (found["proa_leases", "unhealthy"], found["proa_proxies", "disconnected"]) == (0, 0)
+    assert before["proa_leases", "client"] == 0
 
 
 async def test_problems_are_counted(shop: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
