@@ -15,9 +15,15 @@ from mesh.model.topology import Address
 from mesh.xds.server import OPTIONS as XDS_OPTIONS
 from mesh.xds.server import DiscoveryService, discovery_server, listen
 
-OPTIONS: Final = (
-    *(option for option in XDS_OPTIONS if option[0] not in {name for name, _ in API_OPTIONS}),
-    *API_OPTIONS,
+OPTIONS: Final = tuple(
+    {
+        **dict(XDS_OPTIONS),
+        **dict(API_OPTIONS),
+        # A machine whose link is cut says nothing: its agent is gone after 15 s, and its term begins.
+        "grpc.keepalive_time_ms": 10_000,
+        "grpc.keepalive_timeout_ms": 5_000,
+        "grpc.http2.ping_timeout_ms": 5_000,
+    }.items()
 )
 
 FIRST_CONTACT_OPTIONS: Final = (

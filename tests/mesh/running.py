@@ -116,15 +116,22 @@ class RunningMesh:
         ]
 
 
-def start(state: Path, *files: Path | str, env: dict[str, str] | None = None, timeout: str = "60s") -> RunningMesh:
-    """`proa up FILES --state STATE`, not ready yet."""
+def start(
+    state: Path,
+    *files: Path | str,
+    env: dict[str, str] | None = None,
+    timeout: str = "60s",
+    options: Iterable[str] = (),
+    within: Iterable[str] = (),
+) -> RunningMesh:
+    """`proa up FILES --state STATE`, not ready yet; `within` are the words of a program that runs it elsewhere."""
     state.parent.mkdir(parents=True, exist_ok=True)
     output = state.with_name(f"{state.name}.{time.monotonic_ns()}.up")
     # A test run that is killed takes its meshes along.
     launcher = [sys.executable, "-I", "-S", launcher_file, "--parent", str(os.getpid()), "--"]
     with output.open("ab") as stream:
         process = subprocess.Popen(
-            [*launcher, *PROA, "up", *map(str, files), "--state", str(state), "--timeout", timeout],
+            [*launcher, *within, *PROA, "up", *map(str, files), "--state", str(state), "--timeout", timeout, *options],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
