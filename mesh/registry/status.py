@@ -303,6 +303,8 @@ class StatusBoard:
             yield stream
         finally:
             proxy.last_report = proxy.report()
+            # Whoever answers these has the stream, too: a circle.
+            stream.report, stream.look = StreamReport, tuple
             proxy.streams = tuple(other for other in proxy.streams if other is not stream)
             self._drop_if_gone(proxy)
             self._refresh(proxy)

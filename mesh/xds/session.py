@@ -122,12 +122,14 @@ class Session(Generic[R]):
         """Until there is a change, or a deadline, which is as good a reason to look."""
         deadline = self._stream.next_deadline()
         timer = self._loop.call_at(deadline.total_seconds(), self._rouse) if deadline else None
-        if not self._is_due:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+        try:
+            if not self._is_due:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        finally:
             self._waiter = None
-        if timer:
-            timer.cancel()
+            if timer:
+                timer.cancel()
         self._is_due = False
 
     def _rouse(self) -> None:

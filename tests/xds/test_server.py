@@ -1,5 +1,7 @@
 """The discovery service over real connections: who is served, who is refused, and who waits for whom."""
 
+import asyncio
+import gc
 from datetime import timedelta
 
 import grpc
@@ -14,7 +16,9 @@ from mesh.registry.status import OTHER_TYPES, ProxyState, Tally
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE
 from mesh.xds.server import discovery_server, listen
+from mesh.xds.session import Session
 from mesh.xds.stages import MAX_NAMES
+from mesh.xds.subscription import Subscription
 from tests.xds.control_plane import NODE, ORDERS, STRANGER, ControlPlane, Stream, now
 
 SOON = timedelta(seconds=10)
@@ -188,6 +192,27 @@ async def test_a_stream_that_its_client_ends_leaves_nothing_behind(control_plane
 
         assert await control_plane.board.wait_synced(SOON)
     assert status_of(control_plane) is ProxyState.DISCONNECTED
+
+
+def left() -> list[object]:
+    return [one for one in gc.get_objects() if isinstance(one, Session | Subscription)]
+
+
+async def test_a_stream_that_has_ended_is_nothing_for_the_garbage_collector(control_plane: ControlPlane) -> None:
+    control_plane.publish(a_resource(CLUSTER, "a"))
+    gc.collect()
+    gc.disable()
+    try:
+        async with control_plane.channel() as channel:
+            stream = Stream(channel)
+            await stream.ask(CLUSTER, node_id=NODE)
+            await stream.receive()
+            stream.cancel()
+            async with asyncio.timeout(SOON.total_seconds()):
+                while left():
+                    await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 async def test_a_stream_without_a_message_is_no_proxy(control_plane: ControlPlane) -> None:
