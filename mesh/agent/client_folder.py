@@ -4,7 +4,8 @@ import fcntl
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +36,9 @@ class ClientFolder:
 
         Raises StateError when it cannot be used, others may look into it, or another process has it.
         """
-        try:
+        with self._in_use():
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            problem = f"the folder cannot be used: {os.strerror(error.errno or 0).lower()}"
-            raise StateError(str(self.path), problem, "Name another one with --dir") from error
         found = os.fstat(descriptor)
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             os.close(descriptor)
@@ -64,7 +62,9 @@ class ClientFolder:
         return InstanceId.of_client(namespace, service_account, secrets.token_hex(4))
 
     def keep_certificate(self, *, chain_pem: str, key_pem: str, bundle_pem: str) -> None:
-        swap_in(self.certificates, {CERTIFICATE: chain_pem, PRIVATE_KEY: key_pem, ROOTS: bundle_pem})
+        """Raises StateError, as `keep_bootstrap` does, when it cannot be written."""
+        with self._in_use():
+            swap_in(self.certificates, {CERTIFICATE: chain_pem, PRIVATE_KEY: key_pem, ROOTS: bundle_pem})
 
     def kept(self) -> Kept | None:
         """The certificate that is there, None without one."""
@@ -76,11 +76,21 @@ class ClientFolder:
 
     def keep_bootstrap(self, client: InstanceId, xds: Address) -> bool:
         """Writes the bootstrap, as a whole or not at all; whether it is another one than before."""
-        text = grpc_bootstrap(client, xds, str(self.certificates / CURRENT))
-        if self.bootstrap.exists() and self.bootstrap.read_text() == text:
-            return False
-        new = self.bootstrap.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        new.replace(self.bootstrap)
-        return True
+        text = grpc_bootstrap(client, xds, str(self.certificates / CURRENT)).encode()
+        with self._in_use():
+            if self.bootstrap.exists() and self.bootstrap.read_bytes() == text:
+                return False
+            new = self.bootstrap.with_suffix(".new")
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(text)
+            new.replace(self.bootstrap)
+            return True
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Names the folder in what the operating system says; of a full disk, that names no file."""
+        try:
+            yield
+        except OSError as error:
+            problem = f"the folder cannot be used: {os.strerror(error.errno or 0).lower()}"
+            raise StateError(str(self.path), problem, "Mend that, or name another one with --dir") from error

@@ -27,7 +27,7 @@ def swap_in(folder: Path, files: Mapping[str, str]) -> None:
     link.replace(folder / CURRENT)
     for old in folder.iterdir():
         if old.name not in (CURRENT, version, before):
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)  # it may be no folder of ours
 
 
 def _current(folder: Path) -> str:

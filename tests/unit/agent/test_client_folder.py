@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.agent.client_folder import ClientFolder
+from mesh.agent.way import Kept
 from mesh.errors import StateError
 from mesh.model.topology import Address
 
@@ -79,6 +80,40 @@ def test_a_folder_that_others_may_look_into_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="others may look into this folder") as refused:
         ClientFolder(tmp_path).claim()
     assert "chmod 700" in refused.value.remedy
+
+
+@pytest.mark.parametrize("found", [pytest.param(b"\xff", id="no text"), pytest.param(b"{}", id="of somebody else")])
+def test_a_bootstrap_that_is_none_is_replaced(folder: ClientFolder, found: bytes) -> None:
+    folder.bootstrap.write_bytes(found)
+
+    assert folder.keep_bootstrap(folder.client("shop", "reporter"), XDS)
+    assert json.loads(folder.bootstrap.read_text())["node"]["id"].startswith("shop/sa:reporter/")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_said_of_the_folder(folder: ClientFolder) -> None:
+    folder.bootstrap.with_suffix(".new").symlink_to("/dev/full")
+
+    with pytest.raises(StateError, match="the folder cannot be used: no space left on device") as refused:
+        folder.keep_bootstrap(folder.client("shop", "reporter"), XDS)
+    assert refused.value.where == str(folder.path)
+
+
+def test_what_is_in_the_way_is_said_of_the_folder(folder: ClientFolder) -> None:
+    folder.certificates.touch()
+
+    with pytest.raises(StateError, match="the folder cannot be used: file exists") as refused:
+        keep(folder, 1)
+    assert refused.value.where == str(folder.path)
+
+
+def test_what_somebody_else_has_put_there_is_in_nobodys_way(folder: ClientFolder) -> None:
+    keep(folder, 1)
+    (folder.certificates / ".DS_Store").touch()
+
+    keep(folder, 2)
+
+    assert folder.kept() == Kept("chain 2", "key 2", "roots")
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
