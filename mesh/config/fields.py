@@ -7,19 +7,20 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-_DURATION: Final = re.compile(r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")
+# Always with fullmatch: to `$` a newline at the end is no difference.
+_DURATION: Final = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
 _UNITS: Final = {
     "h": timedelta(hours=1),
     "m": timedelta(minutes=1),
     "s": timedelta(seconds=1),
     "ms": timedelta(milliseconds=1),
 }
-_LABEL: Final = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-_DOMAIN: Final = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_TOKEN: Final = re.compile(r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}$")
-SERVICE: Final = re.compile(r"^[A-Za-z_][A-Za-z_0-9]*(\.[A-Za-z_][A-Za-z_0-9]*)*$")
-METHOD: Final = re.compile(r"^[A-Za-z_][A-Za-z_0-9]*$")
-_VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}")
+SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*(\.[A-Za-z_][A-Za-z_0-9]*)*")
+METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Spec(BaseModel):
@@ -30,7 +31,7 @@ class Spec(BaseModel):
 
 def duration(text: str) -> timedelta:
     """A duration as Gateway API writes it (GEP-2257): `250ms`, `1m30s`. Raises ValueError for anything else."""
-    if not _DURATION.match(text):
+    if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration; write for example 250ms, 5s or 1m30s")
     return sum((int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text)), timedelta())
 
@@ -68,7 +69,7 @@ def _text(value: Any) -> str:
 def _matching(pattern: re.Pattern[str], most: int, remark: str) -> BeforeValidator:
     def check(value: Any) -> str:
         text = _text(value)
-        if not pattern.match(text) or len(text) > most:
+        if not pattern.fullmatch(text) or len(text) > most:
             raise ValueError(f"{text!r} is not allowed; use {remark}")
         return text
 

@@ -41,9 +41,9 @@ class MethodMatchSpec(Spec):
             expression(self.match().pattern)
             return self
         # Gateway API allows a dot before the service, which no caller sends.
-        if self.service and not SERVICE.match(self.service):
+        if self.service and not SERVICE.fullmatch(self.service):
             raise ValueError(f"{self.service!r} is no gRPC service; write package.Service")
-        if self.method and not METHOD.match(self.method):
+        if self.method and not METHOD.fullmatch(self.method):
             raise ValueError(f"{self.method!r} is no gRPC method; write its name only")
         return self
 

@@ -29,13 +29,13 @@ from mesh.config.route_fields import (
 )
 from mesh.model.route import HttpMatch, HTTPRoute, PathChange, PathMatch, PathType, Redirect, Rewrite, RouteRetry, Rule
 
-_PATH: Final = re.compile(r"^/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*$")
+_PATH: Final = re.compile(r"/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*")
 _MISLEADING: Final = re.compile(r"//|/\.\.?(/|$)|%2[fF]")
 
 
 def _path(value: str) -> str:
     """A path that means the same before and after it is normalised. Raises ValueError."""
-    if not _PATH.match(value):
+    if not _PATH.fullmatch(value):
         raise ValueError(f"{value!r} is no path; start it with /, and write what a URL may not hold as %20")
     if found := _MISLEADING.search(value):
         raise ValueError(f"{value!r} has {found[0]} in it, which servers read differently; remove that")

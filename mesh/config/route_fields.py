@@ -27,10 +27,10 @@ from mesh.model.route import (
 MOST_MATCHES: Final = 128
 """In all rules of one route together."""
 
-_VALUE: Final = re.compile(r"^[!-~]+([\t ]?[!-~]+)*$")
-_HOSTNAME: Final = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_ADDRESS: Final = re.compile(r"^[0-9.]+$")
-_SECTION: Final = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_VALUE: Final = re.compile(r"[!-~]+([\t ][!-~]+)*")
+_HOSTNAME: Final = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_ADDRESS: Final = re.compile(r"[0-9.]+")
+_SECTION: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 def _changeable(name: str) -> str:
@@ -41,7 +41,7 @@ def _changeable(name: str) -> str:
 
 def _value(most: int) -> AfterValidator:
     def check(text: str) -> str:
-        if not _VALUE.match(text) or len(text) > most:
+        if not _VALUE.fullmatch(text) or len(text) > most:
             raise ValueError(f"a value is 1 to {most} ASCII characters, at most one space between two words; change it")
         return text
 
@@ -49,7 +49,7 @@ def _value(most: int) -> AfterValidator:
 
 
 def _hostname(name: str) -> str:
-    if not _HOSTNAME.match(name) or _ADDRESS.match(name) or len(name) > 253:
+    if not _HOSTNAME.fullmatch(name) or _ADDRESS.fullmatch(name) or len(name) > 253:
         raise ValueError(f"{name!r} is no host name; use a-z, 0-9, - and dots, perhaps `*.` before them, no address")
     return name
 
@@ -61,7 +61,7 @@ def _precise(name: str) -> str:
 
 
 def _section(name: str) -> str:
-    if not _SECTION.match(name) or len(name) > 253:
+    if not _SECTION.fullmatch(name) or len(name) > 253:
         raise ValueError(f"{name!r} is not allowed; use a-z, 0-9 and (inside) - and dots, at most 253 characters")
     return name
 

@@ -31,7 +31,7 @@ words = st.sampled_from(
     ["a", "X-A", "content-type", "grpc-timeout", ":path", "host", "a b", "x-envoy-retry-on", "%", "~", "ü"]
 )
 texts = st.sampled_from(
-    ["1", "100%", "%REQ(x)%", "a b", "a  b", "\\1", "{}", "a,b", '"', "é", "x" * 5000, ""]
+    ["1", "100%", "%REQ(x)%", "a b", "a  b", "a\n", "\\1", "{}", "a,b", '"', "é", "x" * 5000, ""]
 ) | st.text(max_size=6)
 regexes = st.sampled_from(
     ["a.*", "(a|b)+", "\\pN+", "a{99}", "(?i)x", "[[:word:]]", "(?=a)", "(", "\\C", ".", "^a$", "(?P<n>a)", "a{2,1}"]
