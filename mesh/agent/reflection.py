@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from mesh.agent.addresses import host_port
 from mesh.agent.health import CHANNEL_OPTIONS
-from mesh.model.descriptors import LARGEST_SET, DescriptorFile, file_of, with_services
+from mesh.model.descriptors import LARGEST_SET, MOST_FIELDS, DescriptorFile, file_of, with_services
+from mesh.model.wire_format import Splitter
 
 SECONDS: Final = 5.0
 """For all questions to one port."""
@@ -94,8 +95,10 @@ class Inquiry:
 
     _services: tuple[str, ...] = ()
     _files: dict[str, DescriptorFile] = field(default_factory=dict)
+    _contents: set[bytes] = field(default_factory=set)
     _described: set[str] = field(default_factory=set)
     _bytes: int = 0
+    _splitter: Splitter = field(default_factory=lambda: Splitter(MOST_FIELDS))
     _asked: set[str] = field(default_factory=set)
     _missing: deque[str] = field(default_factory=deque)
 
@@ -115,7 +118,10 @@ class Inquiry:
             case "list_services_response":
                 self._take_services(answer.list_services_response)
             case "file_descriptor_response":
-                for content in answer.file_descriptor_response.file_descriptor_proto:
+                contents = answer.file_descriptor_response.file_descriptor_proto
+                if max(len(contents), len(self._files)) > MOST_FILES:
+                    raise ReflectionError(f"its descriptors have more than {MOST_FILES} files")
+                for content in contents:
                     self._take_file(content)
 
     def result(self) -> Reflected:
@@ -131,19 +137,20 @@ class Inquiry:
         self._services = self._services or tuple(sorted({service.name for service in answer.service} - {""}))
 
     def _take_file(self, content: bytes) -> None:
+        if content in self._contents:
+            return  # grpc-go and others send all imports again for each service
         try:
-            file = file_of(content)
+            file = file_of(content, self._splitter)
         except ValueError:
             return
         if file.name in self._files:
             return
+        self._contents.add(content)
         self._files[file.name] = file
         self._described.update(file.services)
         self._bytes += len(content)
         if self._bytes > LARGEST_SET:
             raise ReflectionError(f"its descriptors have more than {LARGEST_SET >> 20} MiB")
-        if len(self._files) > MOST_FILES:
-            raise ReflectionError(f"its descriptors have more than {MOST_FILES} files")
         self._missing.extend(name for name in file.dependencies if name not in self._asked)
         self._asked.update(file.dependencies)
 

@@ -24,7 +24,7 @@ LARGEST_SET: Final = 16 * 1024 * 1024
 LARGEST_OPTIONS: Final = 64 * 1024
 MOST_METHODS: Final = 10_000
 MOST_FIELDS: Final = 500_000
-MOST_BINDINGS: Final = 100
+MOST_BINDINGS: Final = 20
 MOST_PROBLEMS: Final = 100
 
 NAME, PACKAGE, DEPENDENCY, SERVICES, EXTENSIONS = 1, 2, 3, 6, 7
@@ -71,9 +71,8 @@ class DescriptorFile:
     services: tuple[str, ...]
 
 
-def file_of(content: bytes) -> DescriptorFile:
-    """Raises ValueError for bytes that are no file, or one without a name."""
-    splitter = Splitter(MOST_FIELDS)
+def file_of(content: bytes, splitter: Splitter) -> DescriptorFile:
+    """Raises ValueError for bytes that are no file, or one without a name, and when `splitter` has split enough."""
     fields = splitter.fields(content)
     if not (name := text(fields, NAME)):
         raise ValueError("it is no file of descriptors")
@@ -130,7 +129,6 @@ class _Reader:
         claims = sorted({claim for file in files for claim in self._claims(file)})
         self._ours = not claims
         self.problems.extend(f"{name} has the number of Proa's own options, so those are not read" for name in claims)
-        files.sort(key=lambda file: text(file, NAME))
         methods = [method for file in files for method in self._methods_of(file)]
         return Schema.of(methods, complete=self._complete)
 
@@ -138,10 +136,10 @@ class _Reader:
         """Extensions of somebody else with the number of ours. Those within messages are not looked for."""
         for content in file.get(EXTENSIONS, []):
             extension = self._splitter.fields(content)
-            name = f"{text(file, PACKAGE)}.{text(extension, NAME)}"
+            name = _full_name(file, extension)
             mine = CLAIMS.get(text(extension, EXTENDEE), name)
             if self._splitter.numbers(content).get(EXTENSION_NUMBER) == OURS and name != mine:
-                yield name
+                yield name if _is_name(name) else "an option without a name"
 
     def _methods_of(self, file: Fields) -> Iterator[Method]:
         for service, content in _services(file, self._splitter):
@@ -194,9 +192,10 @@ class _Reader:
         if rule is None:
             self.problems.append(f"{where}: its google.api.http cannot be read")
             return ()
-        rules = [rule, *rule.additional_bindings] if rule.WhichOneof("pattern") else []
-        found = [_binding(one) for one in rules[:MOST_BINDINGS]]
-        if None in found or len(rules) > MOST_BINDINGS:
+        more = rule.additional_bindings
+        rules = [rule, *more[: MOST_BINDINGS - 1]] if rule.WhichOneof("pattern") else []
+        found = [_binding(one) for one in rules]
+        if None in found or len(more) >= MOST_BINDINGS:
             self.problems.append(f"{where}: not all bindings of its google.api.http are usable")
         return tuple(one for one in found if one)
 
@@ -217,10 +216,13 @@ class _Reader:
 
 def _services(file: Fields, splitter: Splitter) -> Iterator[tuple[str, bytes]]:
     """Each service of a file with its full name, for example `bookstore.orders.v1.OrderService`."""
-    package = text(file, PACKAGE)
     for content in file.get(SERVICES, []):
-        name = text(splitter.fields(content), NAME)
-        yield (f"{package}.{name}" if package else name), content
+        yield _full_name(file, splitter.fields(content)), content
+
+
+def _full_name(file: Fields, part: Fields) -> str:
+    package, name = text(file, PACKAGE), text(part, NAME)
+    return f"{package}.{name}" if package else name
 
 
 def _options(fields: Fields, number: int) -> bytes:

@@ -71,11 +71,8 @@ class Splitter:
 
 
 def text(fields: Fields, number: int) -> str:
-    """The text of a field; "" when it is not set, and for what is no text."""
-    try:
-        return fields.get(number, [b""])[-1].decode()
-    except UnicodeDecodeError:
-        return ""
+    """The text of a field, "" when it is not set. What is no text has U+FFFD in it, which no name has."""
+    return fields.get(number, [b""])[-1].decode(errors="replace")
 
 
 def len_field(number: int, content: bytes) -> bytes:

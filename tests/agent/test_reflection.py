@@ -1,8 +1,9 @@
 """What the agent learns from server reflection, from real servers and from such as no library would make."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 import mesh.agent.reflection
-from mesh.agent.reflection import METHODS, Reflected, ReflectionError, reflect
+from mesh.agent.reflection import METHODS, Inquiry, Reflected, ReflectionError, reflect
 from mesh.model.descriptors import LARGEST_SET, Reading, packed, read
 from mesh.model.schema import Idempotency
 
@@ -212,6 +213,33 @@ async def test_very_many_small_files_end_too(monkeypatch: pytest.MonkeyPatch) ->
     async with serving(answering(lambda q: services("a") if q.HasField("list_services") else many), V1) as port:
         with pytest.raises(ReflectionError, match=r"more than 50 files$"):
             await reflect(port)
+
+
+def test_imports_that_are_sent_with_each_service_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.agent.reflection, "MOST_FIELDS", 120)
+    inquiry = Inquiry()
+    inquiry.take(services("shop.v1.S99"))
+    for service in (*"abcdefgh", "S99"):
+        inquiry.take(files(a_file("import.proto", *"abcdefgh"), a_file(f"{service}.proto", service)))
+
+    assert inquiry.result().undescribed == ()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(files(*[b""] * 2_000_000), id="empty files"),
+        pytest.param(files(*[b"\x0a\0" * 200_000] * 40), id="files of empty fields"),
+    ],
+)
+def test_an_answer_that_is_made_to_be_slow_is_given_up_soon(answer: Answer) -> None:
+    inquiry = Inquiry()
+    started = time.process_time()
+    with suppress(ReflectionError):
+        inquiry.take(answer)
+
+    assert time.process_time() - started < 1
+    assert inquiry.result() == Reflected()
 
 
 async def test_one_answer_that_is_too_large_is_not_taken() -> None:

@@ -9,7 +9,6 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
     FileDescriptorSet,
     MethodOptions,
-    ServiceOptions,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,10 +21,7 @@ from mesh.model.descriptors import (
     MOST_METHODS,
     MOST_PROBLEMS,
     Reading,
-    file_of,
-    packed,
     read,
-    with_services,
 )
 from mesh.model.schema import CallOptions, HttpRule, Idempotency, Method, RateLimit, Schema
 from mesh.model.traffic import Retry, Timeouts
@@ -115,6 +111,15 @@ def test_http_bindings_are_read_with_the_additional_ones() -> None:
         HttpRule("HEAD", "/v1/books"),
     )
     assert not problems
+
+
+def test_a_body_that_is_no_field_is_none() -> None:
+    options = MethodOptions()
+    options.Extensions[annotations_pb2.http].post, options.Extensions[annotations_pb2.http].body = "/", "\x1b[2J"
+
+    method, _ = the_method(options)
+
+    assert method.http == (HttpRule("POST", "/"),)
 
 
 @pytest.mark.parametrize("path", ["books", "", "/a b", "/" + "x" * 600, "/\x1b[2J"])
@@ -224,6 +229,23 @@ def test_an_extension_of_somebody_else_with_our_number_is_not_taken_for_ours() -
     assert reading.problems == ("shop.v1.shard has the number of Proa's own options, so those are not read",)
 
 
+@pytest.mark.parametrize(("package", "name"), [("", "\x1b[2J"), ("shop.v1", "x" * 600), ("a/b", "shard")])
+def test_the_words_of_a_proto_do_nothing_to_a_terminal(package: str, name: str) -> None:
+    file = a_file(package=package)
+    file.extension.add(name=name, number=78420, extendee=".google.protobuf.MethodOptions")
+
+    (problem,) = read(a_set(file)).problems
+
+    assert problem == "an option without a name has the number of Proa's own options, so those are not read"
+
+
+def test_an_option_without_a_package_is_called_by_its_name() -> None:
+    file = a_file(package="")
+    file.extension.add(name="shard", number=78420, extendee=".google.protobuf.MethodOptions")
+
+    assert read(a_set(file)).problems[0].startswith("shard has the number of Proa's own options")
+
+
 def test_our_own_declaration_beside_the_file_and_other_numbers_are_no_trouble() -> None:
     own, other = FileDescriptorProto(), a_file(S=[{"name": "M", "options": an_option(retry={"disabled": True})}])
     options_pb2.DESCRIPTOR.CopyToProto(own)
@@ -247,6 +269,24 @@ def test_options_that_cannot_be_read_spoil_only_themselves(content: bytes) -> No
     assert reading.problems == ("S/M: its google.api.http cannot be read", "S/M: its Proa options cannot be read")
 
 
+def test_options_that_are_too_large_are_not_read() -> None:
+    method, problems = the_method(an_option(authorization={"callers": [f"caller-{n}" for n in range(8000)]}))
+
+    assert method.options == CallOptions()
+    assert "shop.v1.S/M: its Proa options cannot be read" in problems
+
+
+def test_options_in_parts_are_read_as_one_as_protobuf_does() -> None:
+    one = an_option(timeouts={"request": {"seconds": 1}}).SerializeToString()
+    other = an_option(retry={"disabled": True}).SerializeToString()
+    together = CallOptions(Timeouts(request=timedelta(seconds=1)), Retry(disabled=True))
+
+    for options in (len_field(4, one + other), len_field(4, one) + len_field(4, other)):
+        service = len_field(1, b"S") + len_field(2, len_field(1, b"M") + options)
+        (method,) = read(len_field(1, len_field(6, service))).schema.methods
+        assert method.options == together
+
+
 def test_options_that_are_no_message_are_none() -> None:
     method = len_field(1, b"M") + len_field(4, b"\xff")
 
@@ -267,7 +307,19 @@ def test_what_is_no_name_is_left_out_and_the_schema_not_complete(name: str) -> N
 
 
 def test_a_name_that_is_no_text_is_no_name() -> None:
-    assert read(len_field(1, len_field(6, len_field(1, b"\xff\xfe")))).problems == ("'' is no name of a service",)
+    assert read(len_field(1, len_field(6, len_field(1, b"\xff\xfe")))).problems == (
+        "'\ufffd\ufffd' is no name of a service",
+    )
+
+
+def test_a_method_has_no_package() -> None:
+    assert read(a_set(a_file(S=["a.b"]))).problems == ("shop.v1.S: 'a.b' is no name of a method",)
+
+
+def test_a_package_that_is_no_text_is_no_package() -> None:
+    service = len_field(6, len_field(1, b"S") + len_field(2, len_field(1, b"M")))
+
+    assert read(len_field(1, len_field(2, b"\xff") + service)).schema == Schema(complete=False)
 
 
 def test_problems_are_bounded() -> None:
@@ -285,6 +337,7 @@ def test_problems_are_bounded() -> None:
         pytest.param(b"\x0a\x05ab", "it is no protobuf message", id="cut off"),
         pytest.param(b"\x08", "it is no protobuf message", id="cut off in a number"),
         pytest.param(b"\x08" + b"\xff" * 12, "it is no protobuf message", id="a number without end"),
+        pytest.param(b"\x08" + b"\xff" * 12 + b"\x01", "it is no protobuf message", id="a number that is too long"),
         pytest.param(b"\x02\x00", "it is no protobuf message", id="field 0"),
         pytest.param(b"\x0a\0" * 1_000_000, "it has too many parts", id="a million empty files"),
         pytest.param(
@@ -329,7 +382,7 @@ METHODS = st.fixed_dictionaries(
 @given(files=st.lists(st.builds(a_file, name=NAMES, package=NAMES | st.just(""), S=st.lists(METHODS)), max_size=3))
 def test_it_reads_what_protobuf_reads(files: list[FileDescriptorProto]) -> None:
     expected: dict[tuple[str, str], tuple[bool, bool, bool, int]] = {}
-    for file in sorted(files, key=lambda file: file.name):
+    for file in files:
         for service in file.service:
             name = f"{file.package}.{service.name}".removeprefix(".")
             for method in service.method:
@@ -344,37 +397,3 @@ def test_it_reads_what_protobuf_reads(files: list[FileDescriptorProto]) -> None:
         (m.service, m.name): (m.client_streaming, m.server_streaming, m.deprecated, levels.index(m.idempotency))
         for m in found.methods
     } == expected
-
-
-def test_a_file_knows_its_services_and_imports() -> None:
-    file = a_file(Orders=["Get"], Stock=["Watch"])
-    file.dependency.extend(["google/api/http.proto", ""])
-
-    found = file_of(file.SerializeToString())
-
-    assert (found.name, found.dependencies) == ("shop.proto", ("google/api/http.proto",))
-    assert found.services == ("shop.v1.Orders", "shop.v1.Stock")
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", len_field(2, b"package without a name")])
-def test_bytes_that_are_no_file_are_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="it is no"):
-        file_of(content)
-
-
-def test_services_that_are_not_wanted_are_taken_out_and_nothing_else() -> None:
-    file = a_file(Orders=["Get"], Stock=["Watch"])
-    file.message_type.add(name="Order")
-    file.service[1].options.CopyFrom(ServiceOptions(deprecated=True))
-
-    kept = FileDescriptorProto.FromString(with_services(file_of(file.SerializeToString()), ["shop.v1.Stock"]))
-
-    del file.service[0]
-    assert kept == file
-
-
-def test_equal_files_are_packed_to_equal_bytes() -> None:
-    one, other = (("a.proto", a_file("a.proto").SerializeToString()), ("b.proto", b""))
-
-    assert packed([one, other]) == packed([other, one])
-    assert FileDescriptorSet.FromString(packed([one])).file[0].name == "a.proto"
