@@ -30,6 +30,10 @@ def up(
     address: Annotated[
         str, typer.Option("--address", metavar="IP", help="Where callers on other machines reach the workloads.")
     ] = "127.0.0.1",
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="DIR", help="Sign with tls.crt, tls.key, ca.crt in DIR.", readable=False),
+    ] = None,
 ) -> None:
     """Run a mesh until Ctrl-C.
 
@@ -48,7 +52,14 @@ def up(
     folder = state or DEFAULT_STATE
     screen = Screen(folder, started)
     in_order = asyncio.run(
-        run(State.at(folder), source_files(files), duration_of(timeout), screen, Reach(listen, address))
+        run(
+            State.at(folder),
+            source_files(files),
+            duration_of(timeout),
+            screen,
+            Reach(listen, address),
+            ca and ca.absolute(),
+        )
     )
     if not in_order:
         raise typer.Exit(KILLED)

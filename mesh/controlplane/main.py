@@ -110,6 +110,7 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     )
 
     rotation = Rotation(settings.state / "ca", registry, _now, settings.ca)
+    rotation.check()
     attestation = Attestation(registry.tokens, rotation.authority, _now)
     agents = AgentService(registry, compiler, board, attestation, rotation=rotation, xds=settings.xds, now=_now)
     tokens = TokenService(registry, rotation.authority, _now)
@@ -149,8 +150,8 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     compiler.compile()
     async with asyncio.TaskGroup() as tasks:
         work = (compiler.run(), convergence.run(), keep_leases(registry), rotation.run(), discover(), tell_numbers())
-        running = [tasks.create_task(one) for one in work]
-        async with api.listening(settings.api):
+        async with api.listening(settings.api):  # around all that may fail: a server of gRPC has to be stopped
+            running = [tasks.create_task(one) for one in work]
             collect_seldom()
             log.info("serving api=%s revision=%d pid=%d", settings.api, registry.state.revision, os.getpid())
             await stop.wait()

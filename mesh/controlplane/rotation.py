@@ -117,19 +117,21 @@ class Rotation:
             folder.force()
         self._wake.set()
 
+    def check(self) -> None:
+        """Raises StateError when there is no authority that can sign, and nobody who goes on with what he has."""
+        if self._registry.state.trust_domain and not self._registry.leases and (why_not := self._why_not()):
+            raise why_not
+
     async def signing(self) -> None:
         """Returns as soon as there is an authority that can sign."""
         await self._begun()
-        while not self._can_sign():
+        while self._why_not():
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK.total_seconds()):
                     await self.changed.after(self.changed.number)
 
     async def run(self) -> NoReturn:
-        """Takes each step when it is time. What goes wrong is said and tried again.
-
-        Raises StateError when there is no authority to start with, and nobody who could go on without.
-        """
+        """Takes each step when it is time. What goes wrong is said and tried again. Raises StateError as `check`."""
         await self._begun()
         while True:
             seen = self._registry.changed.number
@@ -138,8 +140,7 @@ class Rotation:
                 self._walk()
                 self._say(None)
             except StateError as error:
-                if not self._registry.leases and not self._can_sign():
-                    raise
+                self.check()
                 self._say(error)
             await self._anything(seen)
 
@@ -188,11 +189,12 @@ class Rotation:
             raise StateError(str(source / generation.CHAIN), "it has expired, or is not valid yet", MEND)
         return found
 
-    def _can_sign(self) -> bool:
+    def _why_not(self) -> StateError | None:
+        """Why nothing can be signed, None when it can."""
         try:
-            return self.authority().problem is None
-        except StateError:
-            return False
+            return self.authority().problem
+        except StateError as error:
+            return error
 
     def _tell(self, journal: Journal) -> None:
         log.info("authority step=%s signs=%s trusted=%s", journal.step, journal.signs, ",".join(journal.trusted))

@@ -76,7 +76,7 @@ def _key(path: Path, certificate: x509.Certificate, remedy: str, others: int) ->
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return StateError(str(path), "the authority's private key is not readable as PEM", remedy)
     if mode & others:
-        protect = f"Run `chmod 600 {path}`, and `proa ca rotate` if somebody may have read it"
+        protect = f"Run `chmod 600 {path}`, and exchange it if somebody may have read it"
         return StateError(str(path), f"others may read or write the authority's private key (mode {mode:04o})", protect)
     if key.public_key() != certificate.public_key():
         return StateError(str(path), "the private key does not belong to the authority's certificate", remedy)

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from mesh.local.race import race
@@ -17,7 +18,14 @@ SAME_SIGNAL: Final = 0.03
 """Seconds within which a second signal is the first one again: `timeout` sends it to its child and to its group."""
 
 
-async def run(state: State, files: Files, timeout: timedelta, audience: Audience, reach: Reach = THIS_MACHINE) -> bool:
+async def run(
+    state: State,
+    files: Files,
+    timeout: timedelta,
+    audience: Audience,
+    reach: Reach = THIS_MACHINE,
+    ca: Path | None = None,
+) -> bool:
     """Runs a mesh until somebody ends it. Whether it ended in order: False when a second signal killed it.
 
     Raises MeshError when the state folder cannot be used, no document can, or not all is ready within `timeout`.
@@ -26,7 +34,7 @@ async def run(state: State, files: Files, timeout: timedelta, audience: Audience
     with held(state), _interrupts() as (first, second):
         try:
             async with asyncio.TaskGroup() as tasks:
-                mesh = Supervisor(state, tasks, audience, reach)
+                mesh = Supervisor(state, tasks, audience, reach, ca)
                 serving = await race(mesh.serve(files, timeout), first.wait())
                 if first.is_set():
                     audience.note("ending: calls that run may end first; a second Ctrl-C ends everything at once")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from mesh.agent.backoff import restarts
@@ -57,9 +58,14 @@ class Audience(journal.Audience, Protocol):
 
 
 class Supervisor:
-    """`serve` until it is cancelled or fails, then `stop` or `kill`. Its processes run as `tasks`."""
+    """`serve` until it is cancelled or fails, then `stop` or `kill`. Its processes run as `tasks`.
 
-    def __init__(self, state: State, tasks: asyncio.TaskGroup, audience: Audience, reach: Reach) -> None:
+    `ca` is a folder with somebody else's authority; its certificates are signed with that.
+    """
+
+    def __init__(
+        self, state: State, tasks: asyncio.TaskGroup, audience: Audience, reach: Reach, ca: Path | None = None
+    ) -> None:
         self._state = state
         self._tasks = tasks
         self._audience = audience
@@ -75,6 +81,7 @@ class Supervisor:
             [
                 *("--state", str(state.folder), "--api", self._address, "--xds", self._xds, "--metrics", self._metrics),
                 *(("--listen", reach.listen) if reach.listen else ()),
+                *(("--ca", str(ca)) if ca else ()),
             ],
             lifeline=lifeline,
             log=state.control_plane_log,

@@ -6,17 +6,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
-from tests.mesh.certificates.fresh import Fresh, fresh
-from tests.mesh.load import Load, connected, get_book, get_stock, load, place_order
-from tests.mesh.running import PROA, RunningMesh, admin, eventually, soon
+from tests.mesh.certificates.calls import authority, calling, in_use
+from tests.mesh.load import connected, get_book, load
+from tests.mesh.running import PROA, RunningMesh, eventually, soon
 
 pytestmark = pytest.mark.envoy
 
@@ -24,48 +20,10 @@ QUICKLY = 30.0
 """Seconds for the bookstore."""
 
 
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """For a unix socket."""
-    with TemporaryDirectory(prefix="proa-", dir="/tmp") as folder:
-        yield Path(folder)
-
-
-@asynccontextmanager
-async def calling(mesh: RunningMesh, short: Path) -> AsyncIterator[tuple[Load, Fresh]]:
-    """Calls over connections that stay, with new ones for each call, and of one service to another; none may fail."""
-    async with (
-        fresh(mesh, "orders", "inventory", short) as envoy,
-        connected(envoy.address) as anew,
-        connected(mesh.upstream("orders", "catalog")) as catalog,
-        connected(mesh.instance("orders")["address"]) as orders,
-        load(get_stock(anew), get_book(catalog), place_order(orders)) as calls,
-    ):
-        before = await envoy.handshakes()
-        yield calls, envoy
-        assert await envoy.handshakes() > before + 50
-    assert calls.failures == []
-
-
-def authority(mesh: RunningMesh) -> dict[str, Any]:
-    done = mesh.proa("ca", "status", "-o", "json")
-    if done.returncode:
-        return {"step": "", "waitsFor": [], "problem": done.stderr}
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def step_of(mesh: RunningMesh) -> str:
     """From the journal: a command takes longer than a step."""
     step: str = json.loads((mesh.state.folder / "ca" / "authority.json").read_text())["step"]
     return step.upper()
-
-
-def in_use(mesh: RunningMesh) -> tuple[set[str], set[str]]:
-    """Serial numbers of all roots and all leaves that any Envoy has, by its own word."""
-    shown = [one for entry in mesh.file["workloads"] for one in admin(entry, "/certs")["certificates"]]
-    roots = {each["serial_number"].lstrip("0") for one in shown for each in one["ca_cert"]}
-    return roots, {each["serial_number"].lstrip("0") for one in shown for each in one["cert_chain"]}
 
 
 def rotating(mesh: RunningMesh, *options: str) -> subprocess.Popen[str]:
