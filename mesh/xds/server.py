@@ -130,9 +130,13 @@ async def _talk(session: Session[R], messages: AsyncIterator[bytes], context: Co
         raise
 
 
-def discovery_server(service: DiscoveryService, options: Sequence[tuple[str, int]] = OPTIONS) -> grpc.aio.Server:
+def discovery_server(
+    service: DiscoveryService,
+    options: Sequence[tuple[str, int]] = OPTIONS,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> grpc.aio.Server:
     """A server for proxies alone. It is to be started when the source holds what was true before the last stop."""
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=options, interceptors=interceptors)
     server.add_generic_rpc_handlers(service.handlers())
     return server
 

@@ -23,7 +23,7 @@ from mesh.xds.stream import R, Stream
 Message = discovery_pb2.DeltaDiscoveryResponse | discovery_pb2.DiscoveryResponse
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Variant(Generic[R]):
     """One of the two forms of the protocol.
 
