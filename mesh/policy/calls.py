@@ -89,15 +89,18 @@ def said(
 ) -> Iterator[Said]:
     """All that is said about the calls of a method, the weakest first; `policies` as `policies_for` gives them.
 
-    A method that is not known may be a stream: what is said of `request` for all methods does not count for it.
+    A method that is not known may be a stream: what is said for all methods of how long a call or a try of it may take
+    counts for neither.
     """
-    of_all = [Said(_place(documents.mesh), documents.mesh.timeouts, documents.mesh.retry)]
-    if method:
-        of_all.append(Said("proto, service option", method.service_options.timeouts, method.service_options.retry))
-        of_all.append(Said("proto, method option", method.options.timeouts, method.options.retry))
-    of_all += [Said(_place(policy), policy.timeouts, policy.retry) for policy in reversed(policies)]
+    fitting = _for_streams if _unknown(port, method) or (method and method.streams) else _as_it_is
     yield Said(BUILT_IN, _built_in(port, method))
-    yield from (_for_streams(one) for one in of_all) if _unknown(port, method) else of_all
+    yield fitting(Said(_place(documents.mesh), documents.mesh.timeouts, documents.mesh.retry))
+    if method:
+        of_service, of_method = method.service_options, method.options
+        yield fitting(Said("proto, service option", of_service.timeouts, of_service.retry))
+        yield Said("proto, method option", of_method.timeouts, of_method.retry)
+    for policy in reversed(policies):
+        yield fitting(Said(_place(policy), policy.timeouts, policy.retry))
     for policy in reversed(policies):
         for one in policy.methods:
             if (one.service, one.method) == name:
@@ -164,7 +167,13 @@ def _built_in(port: ServicePort, method: Method | None) -> Timeouts:
 
 
 def _for_streams(one: Said) -> Said:
-    return replace(one, timeouts=replace(one.timeouts, request=None)) if one.timeouts else one
+    timeouts = replace(one.timeouts, request=None) if one.timeouts else None
+    retry = replace(one.retry, per_try_timeout=None) if one.retry else None
+    return Said(one.place, timeouts, retry)
+
+
+def _as_it_is(one: Said) -> Said:
+    return one
 
 
 def _place(document: Mesh | BackendTrafficPolicy) -> str:

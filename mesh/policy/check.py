@@ -162,6 +162,7 @@ def _without_effect(policy: BackendTrafficPolicy, topology: Topology) -> Iterato
     )  # fmt: skip
     said = {
         "timeouts.request limits none of them": policy.timeouts and policy.timeouts.request,
+        "retry.perRetry.timeout limits a try of none": policy.retry and policy.retry.per_try_timeout,
         "retry.retryOn is left to what cannot run a call twice": policy.retry and _harmful(policy, policy.retry),
         "the names under methods are not checked": policy.methods,
     }

@@ -32,7 +32,8 @@ NO_RESOLVER = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool",
 class Service(grpc.GenericRpcHandler):
     """Answers every gRPC method with what it got, as JSON; some methods do more.
 
-    `Fail` answers UNAVAILABLE, `Hang` nothing; `Watch` streams a first answer and then one for each `beat`.
+    `Fail` answers UNAVAILABLE, `Hang` nothing; `Watch` streams a first answer and then one for each `beat`, `Late` only
+    the latter.
     """
 
     name: str
@@ -51,6 +52,11 @@ class Service(grpc.GenericRpcHandler):
     async def stream(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         self.calls["Watch"] += 1
         yield self.answer(context)
+        async for answer in self.late(request, context):
+            yield answer
+
+    async def late(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
+        self.calls["Late"] += 1
         while True:
             await self.beat.wait()
             self.beat.clear()
@@ -73,8 +79,8 @@ class Service(grpc.GenericRpcHandler):
         async def unary(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             return await self.unary(method, context)
 
-        if method == "Watch":
-            return grpc.unary_stream_rpc_method_handler(self.stream)
+        if method in ("Watch", "Late"):
+            return grpc.unary_stream_rpc_method_handler(self.stream if method == "Watch" else self.late)
         return grpc.unary_unary_rpc_method_handler(unary)
 
 

@@ -167,6 +167,19 @@ async def test_an_expired_deadline_is_deadline_exceeded(tmp_path: Path) -> None:
     assert by_the_mesh[0] == without.value.code().name == "DEADLINE_EXCEEDED"
 
 
+@pytest.mark.parametrize("service", ["shop.Stock", "shop.Unknown"])
+async def test_a_stream_that_is_silent_at_first_outlives_every_timeout(service: str, tmp_path: Path) -> None:
+    late = Method("shop.Stock", "Late", server_streaming=True)
+    limited = policy("timeouts: {request: 200ms}, retry: {perRetry: {timeout: 200ms}}")
+    async with routed(tmp_path, [*SHOP, limited], "stock", ALL, methods=[late]) as envoy:
+        stream = envoy.channel.unary_stream(f"/{service}/Late")(b"")
+        await envoy.services[ALL].called("Late", times=1)
+        await asyncio.sleep(0.6)
+        envoy.services[ALL].beat.set()
+        assert await stream.read()
+        stream.cancel()
+
+
 @pytest.mark.parametrize("limit", ["streamIdle", "maxStreamDuration"])
 async def test_streams_end_when_they_are_silent_or_as_old_as_they_may_be(limit: str, tmp_path: Path) -> None:
     watch, mesh = Method("shop.Stock", "Watch", server_streaming=True), [*SHOP, policy(f"timeouts: {{{limit}: 500ms}}")]

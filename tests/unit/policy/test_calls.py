@@ -76,7 +76,7 @@ def test_a_policy_that_does_not_apply_changes_nothing(other: BackendTrafficPolic
 def test_what_a_policy_says_counts() -> None:
     all_of_it = Retry(None, 5, ("reset",), SECOND, 2 * SECOND, 3 * SECOND, allow_unsafe=True)
 
-    assert retry(a_policy("p", all_of_it)) == RetryPolicy(5, ("reset",), SECOND, 2 * SECOND, 3 * SECOND)
+    assert retry(a_policy("p", all_of_it), of=WRITE) == RetryPolicy(5, ("reset",), SECOND, 2 * SECOND, 3 * SECOND)
     assert retry(a_policy("p", Retry(disabled=True, num_retries=3))) is None
 
 
@@ -152,6 +152,23 @@ def test_a_method_of_which_nothing_is_known_is_limited_by_who_names_it() -> None
 
     assert calls.methods == ((WRITE.path, CallPolicy(SECOND, None)),)
     assert calls.otherwise == CallPolicy(None, HOUR)
+
+
+def test_what_a_try_may_take_is_for_unary_calls_unless_a_stream_is_named() -> None:
+    """A stream that is silent at first would be cut."""
+    limited = Retry(per_try_timeout=SECOND)
+    of_all, of_watch = a_policy("p", limited), MethodPolicy("s.S", "Watch", retry=limited)
+    in_proto = CallOptions(retry=limited)
+
+    def per_try(of: Method | None, *policies: BackendTrafficPolicy, mesh: Mesh | None = None) -> timedelta | None:
+        found = policy(*policies, of=of, mesh=mesh).retry
+        assert found
+        return found.per_try_timeout
+
+    assert per_try(WRITE, of_all) == per_try(READ, mesh=Mesh(retry=limited)) == SECOND
+    assert per_try(WATCH, of_all) is per_try(None, of_all) is per_try(WATCH, mesh=Mesh(retry=limited)) is None
+    assert per_try(replace(WATCH, service_options=in_proto)) is None
+    assert per_try(replace(WATCH, options=in_proto)) == per_try(WATCH, a_policy("p", methods=(of_watch,))) == SECOND
 
 
 def test_zero_switches_a_timeout_off() -> None:

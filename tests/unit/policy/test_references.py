@@ -199,7 +199,8 @@ def test_what_waits_for_a_schema_is_said() -> None:
     everything = a_policy(
         "p",
         "{targetRefs: [{kind: Service, name: orders}, {kind: Service, name: web}, {kind: Service, name: gone}],"
-        f"timeouts: {{request: 1s}}, retry: {DANGEROUS}{OF_READ % '{disabled: true}'}}}",
+        "timeouts: {request: 1s}, retry: {perRetry: {timeout: 1s}, retryOn: {triggers: [unavailable]}}"
+        f"{OF_READ % '{disabled: true}'}}}",
     )
 
     found = remarks(documents(everything), topology(), ())
@@ -207,6 +208,7 @@ def test_what_waits_for_a_schema_is_said() -> None:
     begin = "the methods of service orders are not known yet, and until then "
     assert [error.problem.removeprefix(begin) for error in found] == [
         "timeouts.request limits none of them",
+        "retry.perRetry.timeout limits a try of none",
         "retry.retryOn is left to what cannot run a call twice",
         "the names under methods are not checked",
     ]

@@ -62,7 +62,6 @@ def test_a_policy_reaches_the_routes_of_its_service() -> None:
     assert action("retry", "upstream/shop/stock/50051")["retry_policy"] == {
         "retry_on": "unavailable",
         "num_retries": 3,
-        "per_try_timeout": "0.250s",
         "retry_back_off": {"base_interval": "0.010s", "max_interval": "1s"},
         "retry_host_predicate": [
             {
