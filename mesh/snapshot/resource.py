@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 from google.protobuf.message import Message
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True)
 class Resource:
     """`version` is a digest of `value`: equal config has an equal version in any replica, after any restart.
 
@@ -22,6 +23,18 @@ class Resource:
     version: str
     needs: tuple[tuple[str, str], ...] = field(default=(), hash=False)
     ttl: timedelta | None = field(default=None, hash=False)
+
+    @cached_property
+    def mark(self) -> int:
+        """A digest of name and version, of 128 bits, which can be added up to one of many."""
+        name = self.name.encode()
+        parts = b"%d %b %b" % (len(name), name, self.version.encode())
+        return int.from_bytes(hashlib.sha256(parts).digest()[:16], "big")
+
+    @cached_property
+    def forms(self) -> dict[str, bytes]:
+        """What it looks like in messages. For those who write them: each form is made once."""
+        return {}
 
 
 def type_url(message: type[Message] | Message) -> str:

@@ -5,7 +5,6 @@ share, and what is to be said next is found out, and encoded, once for all of th
 has any more.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import lru_cache
@@ -173,22 +172,25 @@ class Known:
         return (there[name] for name in (names if self.asked.wildcard else names & self.asked.names) if name in there)
 
     def _step(self, there: Named) -> Step | None:
-        asked = self.asked
-        if self.is_new:
-            due = self.owed | there.keys() if asked.wildcard else self.owed
-        else:
-            names = there.differing(self.there)
-            due = self.owed | (names if asked.wildcard else names & asked.names)
-        found = tuple(there[name] for name in sorted(due) if name in there)
-        gone = sorted(name for name in due if name not in there)
-        if not self._is_usual(found, gone):
-            return None
-        removed = () if asked.form is Form.CHANGED else tuple(gone)
-        delta = Delta(found, removed) if found or removed or self.is_unanswered else None
-        awaited = (*(one.name for one in found if self._is_news(one)), *removed)
         if self.total is None:
             self.total = total(self.has())
-        return Step(asked, there, delta, awaited, tuple(filter(None, map(self.good, due))), self.total)
+        found, gone = self._due(there)
+        if not self._is_usual(found, gone):
+            return None
+        removed = () if self.asked.form is Form.CHANGED else tuple(gone)
+        delta = Delta(found, removed) if found or removed or self.is_unanswered else None
+        awaited = (*(one.name for one in found if self.is_new or self._is_news(one)), *removed)
+        replaced = [] if self.is_new else map(self.good, (*(one.name for one in found), *gone))
+        return Step(self.asked, there, delta, awaited, tuple(filter(None, replaced)), self.total)
+
+    def _due(self, there: Named) -> tuple[tuple[Resource, ...], list[str]]:
+        """What there is of what is to be said, and the names of the rest; both sorted by name."""
+        asked = self.asked
+        if self.is_new:
+            return tuple(asked.covered(there)), sorted(asked.names - there.keys())
+        names = there.differing(self.there)
+        due = sorted(self.owed | (names if asked.wildcard else names & asked.names))
+        return tuple(there[name] for name in due if name in there), [name for name in due if name not in there]
 
     def _is_usual(self, found: Iterable[Resource], gone: Iterable[str]) -> bool:
         """Removals have stages of their own, or no words, and who does not hear of them keeps what it has."""
@@ -242,15 +244,9 @@ MODULUS: Final = 2**128
 
 def total(resources: Iterable[Resource]) -> int:
     """A digest of names and versions that can be added to and taken from."""
-    return sum(map(_mark, resources)) % MODULUS
+    return sum(one.mark for one in resources) % MODULUS
 
 
 def version_of_total(marks: int) -> str:
     """Empty for nothing."""
     return digest(marks.to_bytes(16, "big")) if marks else ""
-
-
-def _mark(resource: Resource) -> int:
-    name = resource.name.encode()
-    parts = b"%d %b %b" % (len(name), name, resource.version.encode())
-    return int.from_bytes(hashlib.sha256(parts).digest()[:16], "big")

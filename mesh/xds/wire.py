@@ -28,13 +28,13 @@ class Variant(Generic[R]):
     """One of the two forms of the protocol.
 
     `open` takes a name that no other stream has, and the only type of the stream or an empty string. `message` is what
-    a response is on the wire, and `fill` makes it from all but its nonce.
+    a response is on the wire, and `body` its bytes but for the nonce.
     """
 
     request: type[R]
     open: Callable[[str, str], Stream[R]]
     message: Callable[..., Message]
-    fill: Callable[[Content], Message]
+    body: Callable[[Content], bytes]
     _encoded: WeakKeyDictionary[Content, bytes] = field(default_factory=WeakKeyDictionary)
 
     def decode(self, message: bytes) -> R:
@@ -54,7 +54,7 @@ class Variant(Generic[R]):
         """
         body = self._encoded.get(response.content)
         if body is None:
-            body = self._encoded[response.content] = self.fill(response.content).SerializeToString()
+            body = self._encoded[response.content] = self.body(response.content)
         nonce = self.message(nonce=response.nonce).SerializeToString()
         return b"".join((body, _signature(self.message, identifier), nonce))
 
@@ -64,30 +64,41 @@ def _signature(message: Callable[..., Message], identifier: str) -> bytes:
     return message(control_plane=base_pb2.ControlPlane(identifier=identifier)).SerializeToString()
 
 
-def _delta(content: Content) -> discovery_pb2.DeltaDiscoveryResponse:
-    return discovery_pb2.DeltaDiscoveryResponse(
+def _delta(content: Content) -> bytes:
+    head = discovery_pb2.DeltaDiscoveryResponse(
         type_url=content.type_url,
         system_version_info=content.version,
-        resources=[
-            *(_wrapped(resource, _packed(resource)) for resource in content.resources),
-            *(_wrapped(resource, None) for resource in content.heartbeats),
-        ],
+        resources=[_wrapped(resource, None) for resource in content.heartbeats],
         removed_resources=content.removed,
     )
+    return b"".join((head.SerializeToString(), *map(_in_delta, content.resources)))
 
 
-def _sotw(content: Content) -> discovery_pb2.DiscoveryResponse:
-    message = discovery_pb2.DiscoveryResponse(
-        type_url=content.type_url,
-        version_info=content.version,
-        resources=[_packed(resource) for resource in content.resources if not resource.ttl],
-    )
-    for resource in content.resources:
-        if resource.ttl:
-            message.resources.add().Pack(_wrapped(resource, _packed(resource)))
+def _sotw(content: Content) -> bytes:
+    head = discovery_pb2.DiscoveryResponse(type_url=content.type_url, version_info=content.version)
     for resource in content.heartbeats:
-        message.resources.add().Pack(_wrapped(resource, None))
-    return message
+        head.resources.add().Pack(_wrapped(resource, None))
+    return b"".join((head.SerializeToString(), *map(_in_sotw, content.resources)))
+
+
+def _in_delta(resource: Resource) -> bytes:
+    """One resource of a response, as bytes that can be joined with the others."""
+    form = resource.forms.get("delta")
+    if form is None:
+        wrapped = _wrapped(resource, _packed(resource))
+        form = discovery_pb2.DeltaDiscoveryResponse(resources=[wrapped]).SerializeToString()
+        resource.forms["delta"] = form
+    return form
+
+
+def _in_sotw(resource: Resource) -> bytes:
+    form = resource.forms.get("sotw")
+    if form is None:
+        message = discovery_pb2.DiscoveryResponse(resources=[_packed(resource)])
+        if resource.ttl:
+            message.resources[0].Pack(_wrapped(resource, _packed(resource)))
+        form = resource.forms["sotw"] = message.SerializeToString()
+    return form
 
 
 def _packed(resource: Resource) -> Any:
