@@ -72,10 +72,10 @@ class ControlPlane:
         finally:
             await server.stop(None)
 
-    def leaf(self, identity: Identity) -> tuple[str, str]:
+    def leaf(self, identity: Identity, *hosts: str) -> tuple[str, str]:
         """Key and chain, PEM."""
         key = new_key()
-        return key.pem, self.authority.issue(key.csr, identity, [], now()).chain_pem
+        return key.pem, self.authority.issue(key.csr, identity, hosts, now()).chain_pem
 
     @asynccontextmanager
     async def channel(
