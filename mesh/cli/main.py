@@ -15,6 +15,7 @@ from mesh.cli import (
     documents,
     down,
     explain,
+    identity,
     logs,
     proxies,
     render,
@@ -62,6 +63,7 @@ for command in (
     workloads.scale,
     workloads.restart,
     logs.logs,
+    identity.audit,
     version.version,
 ):
     app.command()(command)
@@ -70,6 +72,7 @@ app.add_typer(bootstrap.bootstrap)
 app.add_typer(ca.ca)
 app.add_typer(debug.debug)
 app.add_typer(explain.explain)
+app.add_typer(identity.identity)
 app.add_typer(schema.schema)
 app.add_typer(token.token)
 

@@ -1,17 +1,21 @@
 """Who may call what: a row for each method of the API, and the interceptor that holds every call to it."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 import grpc
+from cryptography import x509
 
 from mesh.errors import AccessError, MeshError
+from mesh.identity.ca import serial
 from mesh.model.names import Identity, Person
 from mesh.registry.caller import CALLER, Caller
 from mesh.registry.registry import Registry
+from mesh.registry.state import is_identity
 from mesh.xds.services import SERVICES
 
 PEOPLE: Final = ("viewer", "operator", "admin")
@@ -50,6 +54,10 @@ WHO: Final[Mapping[str, Who]] = {
     "/proa.v1.DebugService/GetSnapshot": Who.VIEWER,
     "/proa.v1.CaService/GetAuthority": Who.VIEWER,
     "/proa.v1.CaService/RotateRoot": Who.ADMIN,
+    "/proa.v1.AuditService/ListAudit": Who.OPERATOR,
+    "/proa.v1.IdentityService/ListRevoked": Who.VIEWER,
+    "/proa.v1.IdentityService/RestoreIdentity": Who.ADMIN,
+    "/proa.v1.IdentityService/RevokeIdentity": Who.ADMIN,
     "/proa.v1.TokenService/CreateToken": Who.ADMIN,
     "/proa.v1.TokenService/ListTokens": Who.ADMIN,
     "/proa.v1.TokenService/RevokeToken": Who.ADMIN,
@@ -78,31 +86,67 @@ STRANGER: Final = Caller("whoever has a token")
 REMEDY: Final = "Ask for a token with a role that may: proa token create --role"
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-Door = Callable[[str, Any], Awaitable[Caller]]
-"""Takes a method and the context of a call. Raises AccessError for who may not make it."""
+
+
+class Door(Protocol):
+    async def enter(self, method: str, context: Any) -> Caller:
+        """Who makes the call. Raises AccessError for who may not."""
+
+    async def closed(self, context: Any) -> None:
+        """Returns when whoever is in has to leave."""
+
 
 log = logging.getLogger(__name__)
 
 
-async def socket_door(method: str, context: Any) -> Caller:
+class SocketDoor:
     """Only its owner can open the socket, and to him the files of the mesh belong, its root's key among them."""
-    return OWNER
+
+    async def enter(self, method: str, context: Any) -> Caller:
+        return OWNER
+
+    async def closed(self, context: Any) -> None:
+        await asyncio.get_running_loop().create_future()
 
 
-async def first_contact_door(method: str, context: Any) -> Caller:
-    if method not in FIRST_CONTACT:
-        raise AccessError(method, "this port is for first certificates only", "Show a certificate at the port below")
-    return STRANGER
+class FirstContactDoor(SocketDoor):
+    """For who has no certificate yet."""
+
+    async def enter(self, method: str, context: Any) -> Caller:
+        if method not in FIRST_CONTACT:
+            raise AccessError(method, "this port is for first certificates", "Show a certificate at the port below")
+        return STRANGER
 
 
-class CertificateDoor:
-    """Lets in by the certificate that the connection was made with."""
+class ValidDoor:
+    """Lets everyone in whose certificate was not revoked, for as long as that is so."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def __call__(self, method: str, context: Any) -> Caller:
-        uri = next((value.decode() for value in context.auth_context().get("peer_spiffe_id", ())), "")
+    async def enter(self, method: str, context: Any) -> Caller:
+        uri = _spiffe_id(context)
+        if self._is_revoked(context):
+            raise AccessError(method, f"the certificate of {uri} was revoked", "Look at: proa identity list")
+        return Caller(uri, uri)
+
+    async def closed(self, context: Any) -> None:
+        seen = self._registry.revoked.number
+        while not self._is_revoked(context):
+            seen = await self._registry.revoked.after(seen)
+
+    def _is_revoked(self, context: Any) -> bool:
+        """A certificate is only taken apart when there is one that it could be."""
+        revoked = self._registry.state.revoked
+        serials = {_serial(context)} if any(not is_identity(name) for name in revoked) else set()
+        return self._registry.is_revoked(_spiffe_id(context), *serials)
+
+
+class CertificateDoor(ValidDoor):
+    """Lets in by what the certificate says that the connection was made with."""
+
+    async def enter(self, method: str, context: Any) -> Caller:
+        uri = (await super().enter(method, context)).identity
         who = WHO.get(method)
         caller, role = await self._caller(uri, method)
         if who is Who.CERTIFIED or (who is not None and role in _enough(who)):
@@ -120,6 +164,15 @@ class CertificateDoor:
             return Caller(uri, uri), Who.WORKLOAD.value
         await self._registry.tokens.check(person.token)
         return Caller(f"{person.role} by token {person.token}"), person.role
+
+
+def _spiffe_id(context: Any) -> str:
+    return next((value.decode() for value in context.auth_context().get("peer_spiffe_id", ())), "")
+
+
+def _serial(context: Any) -> str:
+    pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
+    return serial(x509.load_pem_x509_certificate(pem)) if pem else ""
 
 
 def _parsed(kind: Any, uri: str) -> Any:
@@ -158,7 +211,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 def _behind(door: Door, method: str, handler: Any) -> Handler:
     async def enter(context: Any) -> None:
         try:
-            CALLER.set(await door(method, context))
+            CALLER.set(await door.enter(method, context))
         except MeshError as error:
             log.warning("access_refused method=%s peer=%s reason=%s", method, context.peer(), error)
             status = grpc.StatusCode.PERMISSION_DENIED if isinstance(error, AccessError) else grpc.StatusCode.INTERNAL
@@ -171,8 +224,8 @@ def _behind(door: Door, method: str, handler: Any) -> Handler:
     if handler.unary_unary:
         return grpc.unary_unary_rpc_method_handler(_call(enter, handler.unary_unary), **codecs)
     if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(_stream(enter, handler.unary_stream), **codecs)
-    return grpc.stream_stream_rpc_method_handler(_stream(enter, handler.stream_stream), **codecs)
+        return grpc.unary_stream_rpc_method_handler(_stream(enter, door, handler.unary_stream), **codecs)
+    return grpc.stream_stream_rpc_method_handler(_stream(enter, door, handler.stream_stream), **codecs)
 
 
 Enter = Callable[[Any], Awaitable[None]]
@@ -186,13 +239,55 @@ def _call(enter: Enter, serve: Callable[[Any, Any], Awaitable[Any]]) -> Callable
     return behind
 
 
-def _stream(enter: Enter, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _stream(enter: Enter, door: Door, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     if not inspect.isasyncgenfunction(serve):
-        return _call(enter, serve)  # one that writes to its context
 
-    async def behind(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def writes(request: Any, context: Any) -> None:
+            await enter(context)
+            await _until_closed(asyncio.ensure_future(serve(request, context)), door, context)
+
+        return writes
+
+    async def yields(request: Any, context: Any) -> AsyncIterator[Any]:
         await enter(context)
-        async for response in serve(request, context):
-            yield response
+        closed = asyncio.ensure_future(door.closed(context))
+        responses = serve(request, context)
+        try:
+            while (response := await _before(closed, responses)) is not None:
+                yield response
+            if closed.done():
+                await _turn_out(context)
+        finally:
+            closed.cancel()
 
-    return behind
+    return yields
+
+
+async def _until_closed(serving: asyncio.Future[None], door: Door, context: Any) -> None:
+    closed = asyncio.ensure_future(door.closed(context))
+    try:
+        await asyncio.wait((serving, closed), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        closed.cancel()
+        is_over = serving.done()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+    if not is_over:
+        await _turn_out(context)
+    await serving
+
+
+async def _before(closed: asyncio.Future[None], responses: AsyncIterator[Any]) -> Any:
+    """The next response; None after the last, or when the door is closed first."""
+    response = asyncio.ensure_future(anext(responses, None))
+    try:
+        await asyncio.wait((response, closed), return_when=asyncio.FIRST_COMPLETED)
+        return response.result() if response.done() else None
+    finally:
+        response.cancel()
+
+
+async def _turn_out(context: Any) -> NoReturn:
+    log.warning("turned_out peer=%s identity=%s", context.peer(), _spiffe_id(context))
+    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate of this stream was revoked")
+    raise AssertionError("abort does not return")

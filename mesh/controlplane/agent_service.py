@@ -16,7 +16,7 @@ from mesh.controlplane.attestation import Attestation, identity_for
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.plan import launch_plan
 from mesh.controlplane.rotation import Rotation
-from mesh.errors import StateError, UsageError
+from mesh.errors import AccessError, StateError, UsageError
 from mesh.identity.ca import CertificateAuthority, serial
 from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Role
@@ -54,6 +54,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         self._now = now
         self._attachments = Attachments()
         rotation.changed.also(self._attachments.wake)
+        registry.revoked.also(lambda: self._attachments.end(self._is_revoked))
 
     async def GetLaunchPlan(
         self, request: agents_pb2.GetLaunchPlanRequest, context: Any
@@ -101,7 +102,13 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
                     attachment.drained = True
                     yield agents_pb2.AttachResponse(drained=agents_pb2.Drained())
         if attachment.replaced.is_set():
+            if self._registry.is_revoked(lease.identity.uri):
+                raise _revoked(lease.identity)
             await context.abort(grpc.StatusCode.ABORTED, f"{lease.id.node_id}: a newer stream took its place")
+
+    def _is_revoked(self, instance: InstanceId) -> bool:
+        lease = self._registry.leases.get(instance)
+        return lease is not None and self._registry.is_revoked(lease.identity.uri)
 
     def _seen_from(self, hello: agents_pb2.AttachRequest | None) -> Address:
         """Where an Envoy finds xDS: from another machine where its agent has found the API."""
@@ -132,12 +139,15 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         return lease
 
     def _check_caller(self, instance: InstanceId) -> None:
-        """Raises AccessError when a workload attaches another one's instance."""
+        """Raises AccessError when a workload attaches another one's instance, or its identity was revoked."""
         if lease := self._registry.leases.get(instance):
             may_act_for(lease.identity)
-        elif CALLER.get().identity:
+        elif CALLER.get().identity or self._registry.state.revoked:
             account = instance.service_account or ""
-            may_act_for(identity_for(self._registry, instance.namespace, instance.workload, account))
+            identity = identity_for(self._registry, instance.namespace, instance.workload, account)
+            may_act_for(identity)
+            if self._registry.is_revoked(identity.uri):
+                raise _revoked(identity)
 
     def _attached(self, lease: Lease, xds: Address) -> agents_pb2.Attached:
         instance = instance_of(lease, self._registry.topology)
@@ -168,6 +178,10 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         if self._attachments.close(attachment):
             self._registry.detach(attachment.instance, at_once=attachment.drained)
             log.info("detached node=%s drained=%s", attachment.instance.node_id, attachment.drained)
+
+
+def _revoked(identity: Identity) -> AccessError:
+    return AccessError(identity.uri, "it was revoked", "Ask who has done that: proa audit")
 
 
 def _trust(authority: CertificateAuthority) -> agents_pb2.Trust:

@@ -12,6 +12,8 @@ from grpc_reflection.v1alpha import reflection
 
 from mesh.api.envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from mesh.api.proa.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     agents_pb2,
     agents_pb2_grpc,
     ca_pb2,
@@ -30,13 +32,14 @@ from mesh.api.proa.v1 import (
     workloads_pb2_grpc,
 )
 from mesh.controlplane import unix_socket
-from mesh.controlplane.access import AccessInterceptor, Door, socket_door
+from mesh.controlplane.access import AccessInterceptor, Door, SocketDoor
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.ca_service import CaService
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.errors import ErrorInterceptor
+from mesh.controlplane.identity_service import AuditService, IdentityService
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.status_service import StatusService
 from mesh.controlplane.token_service import TokenService
@@ -54,6 +57,8 @@ SERVICES: Final = tuple(
         (debug_pb2, "DebugService"),
         (ca_pb2, "CaService"),
         (tokens_pb2, "TokenService"),
+        (access_pb2, "IdentityService"),
+        (access_pb2, "AuditService"),
     )
 )
 
@@ -81,6 +86,8 @@ class Api:
         debug: DebugService,
         authority: CaService,
         tokens: TokenService,
+        identities: IdentityService,
+        audit: AuditService,
     ) -> None:
         self._health = health.aio.HealthServicer()
         self._parts = (
@@ -93,10 +100,12 @@ class Api:
             partial(debug_pb2_grpc.add_DebugServiceServicer_to_server, debug),
             partial(ca_pb2_grpc.add_CaServiceServicer_to_server, authority),
             partial(tokens_pb2_grpc.add_TokenServiceServicer_to_server, tokens),
+            partial(access_pb2_grpc.add_IdentityServiceServicer_to_server, identities),
+            partial(access_pb2_grpc.add_AuditServiceServicer_to_server, audit),
             partial(health_pb2_grpc.add_HealthServicer_to_server, self._health),
             partial(reflection.enable_server_reflection, (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)),
         )
-        self._server = self.behind(socket_door)
+        self._server = self.behind(SocketDoor())
 
     def behind(self, door: Door, options: Sequence[tuple[str, int]] = OPTIONS) -> grpc.aio.Server:
         """A server with all of it behind the door, that listens nowhere yet."""

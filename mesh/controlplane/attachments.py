@@ -1,7 +1,7 @@
 """The open streams of agents, one per instance."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -62,6 +62,12 @@ class Attachments:
         """There is something to say to every agent."""
         for attachment in self._open.values():
             attachment.wake()
+
+    def end(self, which: Callable[[InstanceId], bool]) -> None:
+        """Ends the streams of these instances, as if others had taken their place."""
+        for instance, attachment in self._open.items():
+            if which(instance):
+                attachment.replaced.set()
 
     def close(self, attachment: Attachment) -> bool:
         """The stream has ended; says whether the instance is without one now."""

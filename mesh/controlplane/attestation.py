@@ -8,7 +8,7 @@ from mesh.api.proa.v1 import agents_pb2
 from mesh.errors import AccessError, NotFoundError, UsageError
 from mesh.identity import token
 from mesh.identity.ca import CertificateAuthority
-from mesh.identity.proof import proven
+from mesh.identity.proof import leaf_serial, proven
 from mesh.model.names import Identity, control_plane_identity
 from mesh.registry.operations import client, desired_one
 from mesh.registry.registry import Registry
@@ -68,10 +68,11 @@ class Attestation:
     """Judges by the attestor for the kind of evidence that is there."""
 
     def __init__(
-        self, tokens: Tokens, authority: Callable[[], CertificateAuthority], now: Callable[[], datetime]
+        self, registry: Registry, authority: Callable[[], CertificateAuthority], now: Callable[[], datetime]
     ) -> None:
+        self._registry = registry
         self._attestors: Mapping[str, Attestor] = {
-            "token": JoinToken(tokens),
+            "token": JoinToken(registry.tokens),
             "renewal": OldCertificate(authority, now),
         }
 
@@ -80,7 +81,15 @@ class Attestation:
         kind = request.WhichOneof("evidence")
         if kind is None:
             raise AccessError("certificate", "nothing proves who asks for it", HOW)
-        return await self._attestors[kind].attest(request, asked)
+        return await self._attestors[kind].attest(request, lambda: self._believed(asked, request.renewal.chain_pem))
+
+    def _believed(self, asked: Asked, chain_pem: str) -> Identity:
+        """Neither the identity nor the certificate before was revoked."""
+        identity = asked()
+        serials = [leaf_serial(chain_pem)] if chain_pem else []
+        if self._registry.is_revoked(identity.uri, *serials):
+            raise AccessError(identity.uri, "it was revoked", "Ask who has done that: proa audit")
+        return identity
 
 
 def identity_for(registry: Registry, namespace: str, workload: str, service_account: str) -> Identity:

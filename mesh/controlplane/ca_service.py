@@ -33,6 +33,7 @@ class CaService(ca_pb2_grpc.CaServiceServicer):
     async def RotateRoot(self, request: ca_pb2.RotateRootRequest, context: Any) -> ca_pb2.RotateRootResponse:
         self._check()
         self._rotation.rotate(force=request.force)
+        await self._registry.note("root rotation forced" if request.force else "root rotation begun", "authority")
         return ca_pb2.RotateRootResponse(authority=self._authority())
 
     def _check(self) -> None:

@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from mesh.controlplane.access import CertificateDoor
 from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
 from mesh.controlplane.attestation import Attestation
@@ -26,6 +25,7 @@ from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.garbage import collect_seldom
+from mesh.controlplane.identity_service import AuditService, IdentityService
 from mesh.controlplane.rotation import Rotation
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.standing import Standings
@@ -111,8 +111,9 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
 
     rotation = Rotation(settings.state / "ca", registry, _now, settings.ca)
     rotation.check()
-    attestation = Attestation(registry.tokens, rotation.authority, _now)
+    attestation = Attestation(registry, rotation.authority, _now)
     agents = AgentService(registry, compiler, board, attestation, rotation=rotation, xds=settings.xds, now=_now)
+    people = IdentityService(registry), AuditService(registry)
     tokens = TokenService(registry, rotation.authority, _now)
     standings = Standings(registry, compiler, board)
     documents = DocumentService(registry, standings)
@@ -121,14 +122,14 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     debug = DebugService(registry, compiler, cache)
     schemas = SchemaService(registry, _now)
     authority = CaService(registry, rotation)
-    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug, authority, tokens)
+    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug, authority, tokens, *people)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:
         """Serves xDS as soon as there is an authority: with the first document, or from the start."""
         await rotation.signing()
         trust = functools.partial(server_credentials, rotation.authority, _now, registry.leaf_lifetime)
-        await serve_tcp(api, discovery, CertificateDoor(registry), trust, settings.xds, settings.listen)
+        await serve_tcp(api, discovery, registry, trust, settings.xds, settings.listen)
 
     async def tell_numbers() -> None:
         """Serves metrics, when there is an address for them."""

@@ -8,10 +8,11 @@ from typing import Final, NoReturn
 
 import grpc
 
-from mesh.controlplane.access import CertificateDoor, first_contact_door
+from mesh.controlplane.access import AccessInterceptor, CertificateDoor, FirstContactDoor, ValidDoor
 from mesh.controlplane.api import OPTIONS as API_OPTIONS
 from mesh.controlplane.api import Api
 from mesh.model.topology import Address
+from mesh.registry.registry import Registry
 from mesh.xds.server import OPTIONS as XDS_OPTIONS
 from mesh.xds.server import DiscoveryService, discovery_server, listen
 
@@ -47,7 +48,7 @@ def first_contact(address: Address) -> Address:
 async def serve_tcp(
     api: Api,
     discovery: DiscoveryService,
-    door: CertificateDoor,
+    registry: Registry,
     trust: Callable[..., grpc.ServerCredentials],
     xds: Address,
     others: Iterable[Address],
@@ -63,12 +64,12 @@ async def serve_tcp(
         listen(server, address, trust(mutual=mutual))
 
     try:
-        serve(discovery_server(discovery), xds, mutual=True)
+        serve(discovery_server(discovery, interceptors=[AccessInterceptor(ValidDoor(registry))]), xds, mutual=True)
         for address in others:
-            for_all = api.behind(door, OPTIONS)
+            for_all = api.behind(CertificateDoor(registry), OPTIONS)
             for_all.add_generic_rpc_handlers(discovery.handlers())
             serve(for_all, address, mutual=True)
-            serve(api.behind(first_contact_door, FIRST_CONTACT_OPTIONS), first_contact(address), mutual=False)
+            serve(api.behind(FirstContactDoor(), FIRST_CONTACT_OPTIONS), first_contact(address), mutual=False)
             log.info("serving tcp=%s first_contact=%s", address, first_contact(address))
         for server in servers:
             await server.start()

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mesh.errors import AccessError
+from mesh.identity.ca import serial
 
 LONGEST_CHAIN: Final = 5
 LARGEST_CHAIN: Final = 64 * 1024
@@ -34,6 +35,11 @@ def proven(chain_pem: str, signature: bytes, csr: bytes, roots: Sequence[x509.Ce
     except InvalidSignature:
         raise _refused("whoever sent it does not have its key") from None
     return spiffe_id(chain[0])
+
+
+def leaf_serial(chain_pem: str) -> str:
+    """As Envoy shows it. Raises AccessError."""
+    return serial(_read(chain_pem)[0])
 
 
 def spiffe_id(leaf: x509.Certificate) -> str:

@@ -122,6 +122,11 @@ class Person:
         raise ValueError(f"{uri} is not spiffe://<trust-domain>/role/<role>/<token>")
 
 
+def nobody_uri(trust_domain: str) -> str:
+    """What no certificate says: whoever must prove this is refused."""
+    return f"{trust_domain_prefix(trust_domain)}nobody"
+
+
 def workloads_prefix(trust_domain: str) -> str:
     """What every SPIFFE id of a workload of the trust domain starts with."""
     return f"{trust_domain_prefix(trust_domain)}ns/"

@@ -85,10 +85,14 @@ NO_SCHEMAS: Final[Schemas] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """`schemas` holds what is known of each version of a service, and by version "" of all of them together."""
+    """`schemas` holds what is known of each version of a service, and by version "" of all of them together.
+
+    `revoked` are the SPIFFE ids of workloads that nobody may believe any more, sorted.
+    """
 
     services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
     schemas: Schemas = field(default_factory=dict)
+    revoked: tuple[str, ...] = ()
 
     def service(self, namespace: str, name: str) -> Service | None:
         return self.services.get((namespace, name))

@@ -6,7 +6,7 @@ from functools import cache, partial
 from typing import Generic, TypeVar
 
 from mesh.model.documents import Documents
-from mesh.model.names import Target, host_names
+from mesh.model.names import Identity, Target, host_names, nobody_uri
 from mesh.model.shape import Role, Shape
 from mesh.model.topology import Service, ServicePort, Topology
 from mesh.model.traffic import Affinity, BackendTrafficPolicy
@@ -60,6 +60,7 @@ class ProxyView:
     destinations: tuple[Destination, ...]
     virtual_hosts: tuple[VirtualHost, ...]
     role: Role = Role.SIDECAR
+    revoked: tuple[str, ...] = ()
 
 
 class Views:
@@ -89,7 +90,7 @@ class Views:
         scope = (shape.role, shape.namespace, shape.upstreams)
         if scope not in self._scopes:
             self._scopes[scope] = self._reached(self._in_scope(shape), shape.namespace)
-        return ProxyView(shape.ports, *self._scopes[scope], shape.role)
+        return ProxyView(shape.ports, *self._scopes[scope], shape.role, self._topology.revoked)
 
     def _in_scope(self, shape: Shape) -> tuple[Target, ...]:
         if shape.role is Role.GRPC_CLIENT:
@@ -133,8 +134,16 @@ def destination(target: Target, topology: Topology, about: About) -> Destination
     return Destination(
         target=target,
         protocol=port.protocol,
-        identities=tuple(who.uri for who in service.identities_of(target.version)),
+        identities=_believed(service.identities_of(target.version), topology),
         affinity=affinity_of(target, port, about(target.namespace, target.service)) is not None,
+    )
+
+
+def _believed(identities: tuple[Identity, ...], topology: Topology) -> tuple[str, ...]:
+    """Never none of them: to Envoy that would mean anyone."""
+    revoked = frozenset(topology.revoked)
+    return tuple(who.uri for who in identities if who.uri not in revoked) or tuple(
+        {nobody_uri(who.trust_domain) for who in identities}
     )
 
 

@@ -32,6 +32,14 @@ TOKENS: Final = Table(
 )
 """Tokens without what makes them worth something: their signature is not kept."""
 
+REVOKED: Final = Table(
+    "revoked",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("since", String, nullable=False),
+)
+"""SPIFFE ids, and serial numbers of certificates."""
+
 AUDIT: Final = Table(
     "audit",
     METADATA,

@@ -62,6 +62,7 @@ def _changes(before: State, after: State) -> Iterator[tuple[str, str, str, str]]
         was, now = before.operations.get(key), after.operations.get(key)
         if was != now:
             yield "workload operated", str(key), _operation(was), _operation(now)
+    yield from _revocations(before, after)
     pushed_before, pushed_after = ({o: k for o, k in one.known.items() if o.service} for one in (before, after))
     for origin in sorted({**pushed_before, **pushed_after}, key=str):
         was_pushed, is_pushed = pushed_before.get(origin), pushed_after.get(origin)
@@ -69,6 +70,12 @@ def _changes(before: State, after: State) -> Iterator[tuple[str, str, str, str]]
             subject = f"{origin.namespace}/{origin.service}"
             old_digest, new_digest = (one.digest if one else "" for one in (was_pushed, is_pushed))
             yield "schema pushed" if is_pushed else "schema deleted", subject, old_digest, new_digest
+
+
+def _revocations(before: State, after: State) -> Iterator[tuple[str, str, str, str]]:
+    for name in sorted({*before.revoked, *after.revoked}):
+        if (name in before.revoked) != (name in after.revoked):
+            yield ("identity revoked" if name in after.revoked else "identity restored"), name, "", ""
 
 
 def _documents(label: str, old: Mapping[Key, Kept], new: Mapping[Key, Kept]) -> Iterator[tuple[str, str, str, str]]:

@@ -12,8 +12,8 @@ from mesh.model.descriptors import Reading, digest_of, read
 from mesh.model.documents import Documents, Key
 from mesh.model.names import Identity, InstanceId
 from mesh.model.topology import Topology
-from mesh.registry import documents, operations, schemas
-from mesh.registry.audit import entries
+from mesh.registry import documents, operations, revocations, schemas
+from mesh.registry.audit import Entry, entries
 from mesh.registry.caller import CALLER
 from mesh.registry.changes import Changes
 from mesh.registry.documents import Outcome
@@ -60,6 +60,7 @@ class Registry:
         term: timedelta = TERM,
     ) -> None:
         self.changed = Changes()
+        self.revoked = Changes()
         self.ended = 0
         """How many leases have ended since this process began."""
         self.term = term
@@ -155,6 +156,29 @@ class Registry:
         outcome = await self._change(lambda state: Outcome(operations.restart(state, namespace, name)))
         return operations.desired_one(outcome.state, namespace, name)
 
+    async def revoke(self, name: str) -> datetime:
+        """Takes a SPIFFE id or a certificate by its serial number back; since when. Raises LimitError."""
+        outcome = await self._change(lambda state: Outcome(revocations.revoked(state, name, self._now())))
+        self.revoked.notify()
+        await self._forget_revoked()
+        return outcome.state.revoked[name]
+
+    async def restore(self, name: str) -> None:
+        """Raises NotFoundError when it was not revoked."""
+        await self._change(lambda state: Outcome(revocations.restored(state, name)))
+
+    def is_revoked(self, *names: str) -> bool:
+        """Whether one of these SPIFFE ids and serial numbers is."""
+        return not self._state.revoked.keys().isdisjoint(names)
+
+    async def audit(self, most: int) -> tuple[Entry, ...]:
+        """The newest first."""
+        return await self._store.audit(most)
+
+    async def note(self, what: str, subject: str) -> None:
+        """Writes down a change of something that is not kept here."""
+        await self._store.note(Entry(self._now(), CALLER.get().name, what, subject))
+
     async def observe_schema(self, instance: InstanceId, offer: Offer, content: bytes | None) -> None:
         """Keeps what the agent of an instance has read; `content` None when the registry has it already.
 
@@ -168,11 +192,18 @@ class Registry:
         got = (instance.namespace, instance.workload, offer, reading or NOTHING_READ)
         await self._learn(lambda state: schemas.observed(state, *got, self._now()), offer, content)
 
-    async def push_schema(self, origin: Origin, content: bytes) -> Reading:
-        """Keeps descriptors for a service. Raises NotFoundError, UsageError and LimitError."""
+    async def push_schema(self, origin: Origin, content: bytes, *, allow_unresolved: bool = False) -> Reading:
+        """Keeps descriptors for a service, which may come later if that is allowed.
+
+        Raises NotFoundError, UsageError and LimitError.
+        """
         reading = await asyncio.to_thread(read, content)
         offer = Offer(Source.PUSH, digest_of(content), len(content), self._now())
-        await self._learn(lambda state: schemas.pushed(state, origin, offer, reading, self._now()), offer, content)
+        await self._learn(
+            lambda state: schemas.pushed(state, origin, offer, reading, self._now(), allow_unresolved=allow_unresolved),
+            offer,
+            content,
+        )
         return reading
 
     async def forget_schema(self, origin: Origin) -> None:
@@ -217,6 +248,13 @@ class Registry:
     def next_end(self) -> timedelta | None:
         """How long until the next term is over, None when no term runs. A change may bring it nearer."""
         return next_end(self._ends, self._uptime())
+
+    async def _forget_revoked(self) -> None:
+        """Whose identity is revoked is no endpoint any more, nor a node that anyone may claim to be."""
+        for instance, lease in self._leases.items():
+            if self.is_revoked(lease.identity.uri):
+                self._ends[instance] = self._uptime()
+        await self.expire()
 
     async def _learn(self, edit: Callable[[State], State], offer: Offer, content: bytes | None) -> None:
         descriptors = {} if content is None else {offer.digest: content}

@@ -42,7 +42,7 @@ class State:
 
     `file` is what `proa up` was started with and is replaced as a whole; `applied` came later and wins for the same
     name. `trust_domain` is empty until the first document is there, and never changes afterwards: certificates
-    that proxies hold were issued in it.
+    that proxies hold were issued in it. `revoked` has SPIFFE ids and serial numbers, and since when.
     """
 
     file: Mapping[Key, Kept] = field(default_factory=dict)
@@ -51,6 +51,7 @@ class State:
     revision: int = 0
     trust_domain: str = ""
     known: Mapping[Origin, Known] = field(default_factory=dict)
+    revoked: Mapping[str, datetime] = field(default_factory=dict)
 
     def in_force(self) -> Mapping[Key, Kept]:
         """Sorted by key."""
@@ -65,7 +66,13 @@ class State:
     def topology(self) -> Topology:
         """The services that the documents in force imply, and the methods that are known of them."""
         documents = self.documents()
-        return topology_of(documents, by_version(documents, self.known))
+        found = topology_of(documents, by_version(documents, self.known))
+        return replace(found, revoked=tuple(sorted(name for name in self.revoked if is_identity(name))))
+
+
+def is_identity(revoked: str) -> bool:
+    """Whether it is a SPIFFE id, and not a serial number."""
+    return revoked.startswith("spiffe://")
 
 
 def documents_of(kept: Iterable[Kept]) -> Documents:

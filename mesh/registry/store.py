@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -32,7 +33,8 @@ from mesh.errors import ConfigError, StateError
 from mesh.model.descriptors import Reading, read
 from mesh.model.documents import Key
 from mesh.model.names import InstanceId
-from mesh.registry.audit import Entry, add
+from mesh.registry.access_rows import REVOKED
+from mesh.registry.audit import Entry, add, newest
 from mesh.registry.known import NOTHING_READ, Known, Origin
 from mesh.registry.leases import Lease
 from mesh.registry.schema import (
@@ -111,6 +113,7 @@ class Store:
                 operations = (await connection.execute(select(OPERATIONS))).mappings().all()
                 leases = (await connection.execute(select(LEASES))).mappings().all()
                 known = await _known(connection, problems)
+                revoked = (await connection.execute(select(REVOKED))).all()
         sets: dict[str, dict[Key, Kept]] = {"file": {}, "applied": {}}
         for row in documents:
             with _skipping(row["location"], problems):
@@ -126,6 +129,7 @@ class Store:
             revision=meta["revision"],
             trust_domain=meta["trust_domain"],
             known=known,
+            revoked={name: datetime.fromisoformat(since) for name, since in revoked},
         )
         return Stored(state, tuple(found), tuple(problems))
 
@@ -153,7 +157,17 @@ class Store:
                 if after.known != before.known:
                     await _sync(connection, KNOWN, {}, before.known, after.known, known_row, origin_row)
                     await _sync_descriptors(connection, descriptors)
+                await _sync(connection, REVOKED, {}, before.revoked, after.revoked, _revoked_row, _revoked_key)
                 await add(connection, audit)
+
+    async def note(self, entry: Entry) -> None:
+        async with self.transaction() as connection:
+            await add(connection, [entry])
+
+    async def audit(self, most: int) -> tuple[Entry, ...]:
+        """The newest first."""
+        async with self.transaction() as connection:
+            return await newest(connection, most)
 
     async def save_lease(self, lease: Lease) -> None:
         with _explained(self._path):
@@ -278,6 +292,14 @@ async def _put(connection: AsyncConnection, table: Table, key: Row, row: Row | N
     await connection.execute(delete(table).where(_is(table, key)))
     if row is not None:
         await connection.execute(insert(table).values(row))
+
+
+def _revoked_key(name: str) -> Row:
+    return {"name": name}
+
+
+def _revoked_row(name: str, since: datetime) -> Row:
+    return {"name": name, "since": since.isoformat()}
 
 
 def _is(table: Table, key: Row) -> Any:

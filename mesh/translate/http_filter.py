@@ -4,13 +4,14 @@ A listener that changes cuts its streams, so none is ever added. A filter that i
 `typed_per_filter_config` of a route. What cannot be said per route comes by ECDS (`extensions`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
 from google.protobuf.message import Message
 
 from mesh.api.envoy.config.core.v3 import base_pb2, config_source_pb2, extension_pb2
+from mesh.api.envoy.config.rbac.v3 import rbac_pb2 as policy_pb2
 from mesh.api.envoy.extensions.filters.http.adaptive_concurrency.v3 import adaptive_concurrency_pb2
 from mesh.api.envoy.extensions.filters.http.fault.v3 import fault_pb2
 from mesh.api.envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
@@ -19,6 +20,7 @@ from mesh.api.envoy.extensions.filters.http.local_ratelimit.v3 import local_rate
 from mesh.api.envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from mesh.api.envoy.extensions.filters.http.router.v3 import router_pb2
 from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from mesh.api.envoy.type.matcher.v3 import string_pb2
 from mesh.api.envoy.type.v3 import percent_pb2
 from mesh.translate.source import ADS
 from mesh.translate.wrappers import boolean, duration, typed_config, uint32
@@ -57,6 +59,19 @@ def outbound_filters() -> tuple[HttpFilter, ...]:
         _by_ecds(GRPC_STATS, grpc_stats_pb2.FilterConfig()),
         router(),
     )
+
+
+def denied(identities: Iterable[str]) -> rbac_pb2.RBACPerRoute:
+    """Callers that have proven one of these SPIFFE ids are refused."""
+    principals = [
+        policy_pb2.Principal(
+            authenticated=policy_pb2.Principal.Authenticated(principal_name=string_pb2.StringMatcher(exact=uri))
+        )
+        for uri in identities
+    ]
+    revoked = policy_pb2.Policy(permissions=[policy_pb2.Permission(any=True)], principals=principals)
+    rules = policy_pb2.RBAC(action=policy_pb2.RBAC.DENY, policies={"revoked": revoked})
+    return rbac_pb2.RBACPerRoute(rbac=rbac_pb2.RBAC(rules=rules))
 
 
 def extension(name: str) -> extension_pb2.TypedExtensionConfig:

@@ -67,7 +67,7 @@ def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
             Piece(nobodys_routes, "*"),
         ),
         *((Piece(upstream_routes, host),) for host in view.virtual_hosts),
-        *((Piece(inbound_routes, port),) for port in view.inbound if port.protocol is not Protocol.TCP),
+        *((Piece(inbound_routes, (port, view.revoked)),) for port in view.inbound if port.protocol is not Protocol.TCP),
         (Piece(runtime_layer, RUNTIME_LAYER),),
         *((Piece(extension, name),) for name in EXTENSIONS),
     )

@@ -8,9 +8,10 @@ from mesh.model.names import app_cluster, inbound_name, upstream_routes_name
 from mesh.model.topology import ServicePort
 from mesh.model.workload import Protocol
 from mesh.policy.view import VirtualHost
+from mesh.translate.http_filter import RBAC_DENY, denied
 from mesh.translate.matcher import EVERYTHING, fill
 from mesh.translate.route_action import answer, call_deadline
-from mesh.translate.wrappers import duration
+from mesh.translate.wrappers import duration, typed_config
 
 
 def named_routes(name: str) -> route_pb2.RouteConfiguration:
@@ -36,8 +37,12 @@ def upstream_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
     return route_pb2.RouteConfiguration(name=name, virtual_hosts=[_of_host(name, ["*"], host)])
 
 
-def inbound_routes(port: ServicePort) -> route_pb2.RouteConfiguration:
-    """Routes of one port of the workload itself. The caller's deadline ends a call; the rest its own sidecar does."""
+def inbound_routes(inbound: tuple[ServicePort, tuple[str, ...]]) -> route_pb2.RouteConfiguration:
+    """Routes of one port of the workload itself, and who may not call it although it has a certificate of the mesh.
+
+    The caller's deadline ends a call; the rest its own sidecar does.
+    """
+    port, revoked = inbound
     name = inbound_name(port.number)
     action = route_components_pb2.RouteAction(
         cluster=app_cluster(port.number),
@@ -45,7 +50,10 @@ def inbound_routes(port: ServicePort) -> route_pb2.RouteConfiguration:
         max_stream_duration=call_deadline(None) if port.protocol is Protocol.GRPC else None,
     )
     everything = route_components_pb2.Route(match=EVERYTHING, route=action)
-    return route_pb2.RouteConfiguration(name=name, virtual_hosts=[_virtual_host(name, ["*"], [everything])])
+    host = _virtual_host(name, ["*"], [everything])
+    if revoked:
+        host.typed_per_filter_config[RBAC_DENY].CopyFrom(typed_config(denied(revoked)))
+    return route_pb2.RouteConfiguration(name=name, virtual_hosts=[host])
 
 
 def _virtual_host(

@@ -32,6 +32,8 @@ OPTIONS: Final = (
     # gRPC measures each connection by a ping for each message that comes, which costs a third of a push. What it finds
     # would only make its window for requests larger, and those are small.
     ("grpc.http2.bdp_probe", 0),
+    # Each connection with TLS keeps buffers of this size, 16 KiB by default: a sixth of what a proxy costs.
+    ("grpc.tsi.max_frame_size", 4_096),
     # A certificate is only looked at when a connection begins. gRPC spreads the age by 10 %.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 30_000),

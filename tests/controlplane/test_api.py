@@ -47,7 +47,7 @@ async def test_it_answers_health_and_reflection(client):
     call.cancel()
     ours = {
         f"proa.v1.{name}Service"
-        for name in ("Agent", "Ca", "Debug", "Document", "Schema", "Status", "Token", "Workload")
+        for name in ("Agent", "Audit", "Ca", "Debug", "Document", "Identity", "Schema", "Status", "Token", "Workload")
     }
     envoys = "envoy.service.status.v3.ClientStatusDiscoveryService"
     assert services == {*ours, envoys, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}

@@ -1,5 +1,7 @@
 """What a shape of proxies gets to know."""
 
+from dataclasses import replace
+
 from mesh.model.documents import Documents
 from mesh.model.names import Target
 from mesh.model.shape import shape_of
@@ -106,3 +108,24 @@ def test_a_service_or_port_that_has_gone_is_left_out() -> None:
 
     assert view_for(shape, topology_of(Documents()), Documents()).destinations == ()
     assert view_for(shape, topology_of(changed), changed).destinations == ()
+
+
+def test_a_revoked_identity_is_believed_by_no_caller_and_known_to_every_callee() -> None:
+    mesh = documents(
+        a_workload("web", "port: 80"),
+        a_workload("orders", "port: 1, version: v1, serviceAccount: old"),
+        a_workload("orders-v2", "service: orders, port: 1, version: v2, serviceAccount: new"),
+    )
+    old, new = (f"spiffe://proa.local/ns/shop/sa/{account}" for account in ("old", "new"))
+    orders = Target("shop", "orders", 1)
+
+    def identities(*revoked: str) -> tuple[str, ...]:
+        topology = replace(topology_of(mesh), revoked=revoked)
+        view = view_for(shape_of(workload(mesh, "web"), topology), topology, mesh)
+        assert view.revoked == revoked
+        return next(found.identities for found in view.destinations if found.target == orders)
+
+    assert identities() == (new, old)
+    assert identities(old) == (new,)
+    # None at all would be anyone to Envoy.
+    assert identities(new, old) == ("spiffe://proa.local/nobody",)
