@@ -34,6 +34,12 @@ Named = tuple[str, Target]
 NOWHERE: Final = Address("127.0.0.1", 0)
 """Nobody can listen at port 0."""
 
+EARLY: Final = timedelta(seconds=2)
+"""So much gRPC's C core, and so Python, takes away from a deadline of a route: it counts from the second before a second
+whose fraction it has cut off. Of a short one nothing would be left. Other libraries end calls so much later.
+https://github.com/grpc/grpc/blob/master/src/core/util/time.cc (InitTime)
+"""
+
 _RetryPolicy = route_components_pb2.RetryPolicy
 _FILES: Final = common_pb2.CertificateProviderPluginInstance(instance_name=CLIENT_CERTIFICATES)
 
@@ -97,7 +103,7 @@ def _action(leaf: Leaf, host: VirtualHost) -> route_components_pb2.RouteAction:
     kept_together = dict.fromkeys(by for to, by in host.affinities if by.header and to in leaf.route.targets)
     shares = [(share.target.cluster if share.target else NOBODY, share.weight) for share in leaf.route.shares]
     action = route_components_pb2.RouteAction(
-        max_stream_duration=call_deadline(leaf.calls.deadline) if leaf.calls.deadline else None,
+        max_stream_duration=call_deadline(leaf.calls.deadline + EARLY) if leaf.calls.deadline else None,
         retry_policy=_retry_policy(client_retry(leaf.calls.retry)),
         hash_policy=map(hash_policy, kept_together),
     )

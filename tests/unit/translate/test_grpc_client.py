@@ -61,6 +61,16 @@ def test_routes_know_the_retries_of_grpc_and_no_more() -> None:
     }
 
 
+def test_a_deadline_has_room_for_what_the_library_takes_away() -> None:
+    limit = "{methods: [{method: {service: a.B, method: C}, timeouts: {request: 3s}}],"
+    policy = a_policy("limit", limit + "targetRefs: [{kind: Service, name: stock}]}")
+    [host] = view(documents(a_workload("stock"), policy)).virtual_hosts
+    [limited, other] = as_json(client_routes(host))["virtual_hosts"][0]["routes"]
+
+    assert set(limited["route"]["max_stream_duration"].values()) == {"5s"}
+    assert "max_stream_duration" not in other["route"]
+
+
 def test_a_route_shares_calls_by_weight_and_what_cannot_be_called_is_the_share_of_nobody() -> None:
     backend = "{{group: '', kind: Service, name: {}, port: 50051, weight: {}}}"
     to = f"{{backendRefs: [{backend.format('stock', 3)}, {backend.format('sotck', 1)}]}}"
