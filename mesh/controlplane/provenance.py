@@ -12,17 +12,18 @@ from mesh.model.names import (
     upstream_listener_name,
     upstream_routes_name,
 )
-from mesh.model.route import ParentRef
+from mesh.model.route import ParentRef, ReferenceGrant
 from mesh.model.shape import client_shape, shape_of
 from mesh.model.topology import Topology
 from mesh.model.traffic import BackendTrafficPolicy
 from mesh.model.workload import Workload
+from mesh.policy.references import services_of
 from mesh.policy.retry import policies_for
 from mesh.policy.routing import AnyRoute, bound_routes
 from mesh.policy.view import ProxyView, VirtualHost, view_for
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
-Written = Workload | BackendTrafficPolicy | AnyRoute
+Written = Workload | BackendTrafficPolicy | AnyRoute | ReferenceGrant
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,10 @@ def _everything(view: ProxyView, caller: str, topology: Topology, documents: Doc
 
 
 def _said(host: VirtualHost, caller: str, topology: Topology, documents: Documents) -> list[Written]:
+    routes = _routes(host, caller, topology, documents)
     return [
-        *_routes(host, caller, topology, documents),
+        *routes,
+        *_grants(routes, documents),
         *_policies(host.target, topology, documents),
         *(one for route in host.routes for target in route.targets for one in _workloads(target, documents)),
         *_workloads(host.target, documents),
@@ -101,6 +104,12 @@ def _routes(host: VirtualHost, caller: str, topology: Topology, documents: Docum
         return ()
     parent = ParentRef(target.namespace, target.service, port.number, port.name)
     return bound_routes(parent, port.protocol, caller, documents.routes)
+
+
+def _grants(routes: Iterable[AnyRoute], documents: Documents) -> list[ReferenceGrant]:
+    """Those that let one of the routes send calls to another namespace."""
+    refs = [(type(route).__name__, route.namespace, ref) for route in routes for _, ref in services_of(route)]
+    return [grant for grant in documents.grants if any(grant.allows(*ref) for ref in refs)]
 
 
 def _policies(target: Target, topology: Topology, documents: Documents) -> list[BackendTrafficPolicy]:

@@ -69,7 +69,7 @@ def backend_errors(
 ) -> Iterator[tuple[Reason, UnresolvedError]]:
     """Each Service that the route sends calls to, and cannot, with the reason."""
     grants = tuple(grants)
-    for place, ref in _services(route):
+    for place, ref in services_of(route):
         match found(ref, route, topology):
             case Reason.NOT_FOUND:
                 yield Reason.NOT_FOUND, _no_backend(route, place, ref, topology)
@@ -82,7 +82,7 @@ def backend_errors(
                 yield Reason.NOT_PERMITTED, UnresolvedError(route.where, problem, remedy)
 
 
-def _services(route: AnyRoute) -> Iterator[tuple[str, ServiceRef]]:
+def services_of(route: AnyRoute) -> Iterator[tuple[str, ServiceRef]]:
     """Each Service that calls are sent to, once, with the rule that names it first."""
     seen: dict[ServiceRef, str] = {}
     for index, rule in enumerate(route.rules):

@@ -11,7 +11,16 @@ from mesh.policy.view import view_for
 from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME
 from mesh.translate.resources import instance_resources, resources_for
-from tests.builders import a_policy, a_view, a_workload, an_instance, documents, workload
+from tests.builders import (
+    a_document,
+    a_grpc_route,
+    a_policy,
+    a_view,
+    a_workload,
+    an_instance,
+    documents,
+    workload,
+)
 from tests.unit.translate.scenarios import SCENARIOS
 
 FOR_EVERY_PROXY = {RUNTIME, EXTENSION}
@@ -62,6 +71,23 @@ def test_routes_are_made_from_policies_before_all_else() -> None:
 def test_the_routes_of_the_outbound_port_are_made_from_all_that_the_proxy_may_call() -> None:
     assert made_from(ROUTE, "outbound") == ["of-port", "of-service", "stock", "stock-canary", "web"]
     assert made_from(ROUTE, "outbound", of="mail")[:3] == ["of-mail", "of-port", "of-service"]
+
+
+def test_routes_are_made_from_the_grants_that_let_them_lead_elsewhere() -> None:
+    to = "{from: [{group: gateway.networking.k8s.io, kind: GRPCRoute, namespace: shop}], to: [{group: '', kind: %s}]}"
+    mesh = documents(
+        a_workload("web", "port: 8080, upstreams: [{service: stock}]"),
+        a_workload("stock"),
+        a_workload("far", namespace="east"),
+        a_grpc_route("r", "{backendRefs: [{name: far, namespace: east, port: 50051}]}", "stock"),
+        a_document("ReferenceGrant", "services", to % "Service", "east"),
+        a_document("ReferenceGrant", "secrets", to % "Secret", "east"),
+        a_document("ReferenceGrant", "nowhere", to % "Service", "west"),
+    )
+
+    origins = provenance_of("web", mesh)[ROUTE, "upstream/shop/stock/50051"]
+
+    assert [origin.key.name for origin in origins] == ["r", "services", "far", "stock"]
 
 
 @pytest.mark.parametrize(
