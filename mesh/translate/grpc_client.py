@@ -35,8 +35,8 @@ NOWHERE: Final = Address("127.0.0.1", 0)
 """Nobody can listen at port 0."""
 
 EARLY: Final = timedelta(seconds=2)
-"""So much gRPC's C core, and so Python, takes away from a deadline of a route: it counts from the second before a second
-whose fraction it has cut off. Of a short one nothing would be left. Other libraries end calls so much later.
+"""So much gRPC's C core, and so Python, takes away from a deadline of a route: it counts from the second before one
+whose fraction it has cut off. Of a short deadline nothing would be left. Other libraries end calls so much later.
 https://github.com/grpc/grpc/blob/master/src/core/util/time.cc (InitTime)
 """
 

@@ -24,6 +24,9 @@ SHOP = documents(
 )
 
 
+STATUSES = ("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable")
+
+
 def test_a_client_may_call_whatever_speaks_grpc_in_any_namespace() -> None:
     view = view_for(client_shape("office"), topology_of(SHOP), SHOP)
     called = [Target("office", "mail", 25), Target("shop", "stock", 1), Target("shop", "web", 81)]
@@ -49,6 +52,11 @@ def test_a_short_name_means_the_namespace_of_the_client() -> None:
         pytest.param(RetryPolicy(), None, id="what it does by itself"),
         pytest.param(
             RetryPolicy(triggers=HARMLESS), RetryPolicy(triggers=("unavailable",)), id="of the conditions, the statuses"
+        ),
+        pytest.param(
+            RetryPolicy(triggers=("reset", *STATUSES)),
+            RetryPolicy(triggers=STATUSES),
+            id="every status that it retries",
         ),
         pytest.param(
             RetryPolicy(triggers=("internal",), num_retries=9),

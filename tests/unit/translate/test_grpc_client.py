@@ -12,7 +12,7 @@ from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import CLUSTER, LISTENER, ROUTE
 from mesh.translate.grpc_client import client_cluster, client_listener, client_nobody, client_routes
 from mesh.translate.resources import instance_resources, resources_for
-from tests.builders import API_VERSION, a_document, a_policy, a_workload, an_instance, documents
+from tests.builders import a_document, a_grpc_route, a_policy, a_workload, an_instance, documents
 from tests.unit.translate.scenarios import as_json
 
 STOCK = Target("shop", "stock", 50051)
@@ -75,7 +75,7 @@ def test_a_route_shares_calls_by_weight_and_what_cannot_be_called_is_the_share_o
     backend = "{{group: '', kind: Service, name: {}, port: 50051, weight: {}}}"
     to = f"{{backendRefs: [{backend.format('stock', 3)}, {backend.format('sotck', 1)}]}}"
     spec = f"{{parentRefs: [{{group: '', kind: Service, name: stock}}], rules: [{to}]}}"
-    route = a_document("GRPCRoute", "r", spec).replace(API_VERSION, "gateway.networking.k8s.io/v1")
+    route = a_document("GRPCRoute", "r", spec)
     [host] = view(documents(a_workload("stock"), route)).virtual_hosts
     [first, *_] = as_json(client_routes(host))["virtual_hosts"][0]["routes"]
 
@@ -94,6 +94,51 @@ def test_calls_are_kept_together_by_a_header_and_not_by_a_cookie() -> None:
     assert cluster(by_header)["lb_policy"] == cluster(by_cookie)["lb_policy"] == "RING_HASH"
     assert action(by_header)["hash_policy"] == [{"header": {"header_name": "x-user"}, "terminal": True}]
     assert "hash_policy" not in action(by_cookie)
+
+
+def test_calls_are_kept_together_as_the_backends_of_their_own_route_want_it() -> None:
+    wish = "{targetRefs: [{kind: Service, name: NAME}], loadBalancer: {type: ConsistentHash, consistentHash: BY}}"
+    policies = [
+        a_policy(name, wish.replace("NAME", name).replace("BY", f"{{type: Header, header: {{name: x-{name}}}}}"))
+        for name in ("stock", "old")
+    ]
+    rules = (
+        "{matches: [{method: {service: a.Old}}], backendRefs: [{name: old, port: 50051}]}, "
+        "{backendRefs: [{name: stock, port: 50051}]}"
+    )
+    mesh = documents(
+        a_workload("stock"),
+        a_workload("old"),
+        *policies,
+        a_grpc_route("r", rules, "stock"),
+    )
+    host = next(one for one in view(mesh).virtual_hosts if one.target.service == "stock")
+    routes = as_json(client_routes(host))["virtual_hosts"][0]["routes"]
+
+    keys_by = {
+        one["route"]["cluster"]: [by["header"]["header_name"] for by in one["route"]["hash_policy"]] for one in routes
+    }
+    assert keys_by == {"shop/old/50051": ["x-old"], "shop/stock/50051": ["x-stock"]}
+
+
+def test_a_route_to_nobody_is_one_to_the_cluster_of_nobody() -> None:
+    """Without a cluster a client would refuse all routes of the service."""
+    route = a_grpc_route("r", "{backendRefs: [{name: sotck, port: 50051}]}", "stock")
+    [host] = view(documents(a_workload("stock"), route)).virtual_hosts
+
+    assert as_json(client_routes(host))["virtual_hosts"][0]["routes"][0]["route"]["cluster"] == "nobody"
+
+
+def test_a_client_ejects_by_success_rate_alone_and_half_at_most() -> None:
+    """By default gRPC would eject by the percentage of failures, too, and NOT_FOUND is one."""
+    assert cluster()["outlier_detection"] == {
+        "interval": "5s",
+        "base_ejection_time": "10s",
+        "max_ejection_time": "60s",
+        "max_ejection_percent": 50,
+        "enforcing_success_rate": 100,
+        "enforcing_failure_percentage": 0,
+    }
 
 
 def test_nobody_is_a_cluster_of_its_own_that_nobody_can_answer_for() -> None:
@@ -117,7 +162,7 @@ def test_whoever_answers_must_prove_the_account_of_the_service_in_the_field_that
 
 def test_nothing_is_asked_of_a_client_that_would_make_it_refuse_the_cluster() -> None:
     assert cluster().get("lb_policy", "ROUND_ROBIN") == "ROUND_ROBIN"
-    assert [threshold.keys() for threshold in cluster()["circuit_breakers"]["thresholds"]] == [{"max_requests"}]
+    assert cluster()["circuit_breakers"]["thresholds"] == [{"max_requests": 10_000}]
     assert not {"tls_params", "alpn_protocols", "combined_validation_context"} & set(keys(cluster()))
     assert not {"sds_config", "tls_certificate_sds_secret_configs", "transport_socket_matches"} & set(keys(cluster()))
 
