@@ -10,6 +10,7 @@ import typer
 
 from mesh.cli.options import Format, NamespaceOption, OutputOption, ServerOption, StateOption
 from mesh.errors import NotFoundError, UsageError
+from mesh.model.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,8 +48,13 @@ def get(
     if output is not Format.TABLE:
         write({"schemas": [as_json(one) for one in found]}, output)
         return
-    columns = ("method", "kind", "idempotency", "http", "says", "versions")
-    rows = [_row(method) for one in found for method in one.methods if not method.service.startswith(PLUMBING)]
+    columns = ("service", "method", "kind", "idempotency", "http", "says", "versions")
+    rows = [
+        (_name(one.namespace, one.service), *_row(method))
+        for one in found
+        for method in one.methods
+        if not method.service.startswith(PLUMBING)
+    ]
     table(columns, rows, empty="No method is known.")
     if lines := [line for one in found for line in _sources(one, now())]:
         print("", *lines, sep="\n")
@@ -59,6 +65,9 @@ def push(
     service: ServiceArgument,
     file: Annotated[str, typer.Argument(metavar="FILE", help="FileDescriptorSet of protoc or buf, or - .")],
     version: VersionOption = "",
+    allow_unresolved: Annotated[
+        bool, typer.Option("--allow-unresolved", help="Accept a service or version that comes later.")
+    ] = False,
     namespace: NamespaceOption = None,
     state: StateOption = None,
     server: ServerOption = None,
@@ -73,13 +82,13 @@ def push(
     content = _content(file)
     with connected(state, server) as channel:
         stub = schema_pb2_grpc.SchemaServiceStub(channel)
-        known = _one(stub, service, namespace)
+        space, name = _named(stub, service, namespace, may_be_absent=allow_unresolved)
         request = schema_pb2.PushSchemaRequest(
-            namespace=known.namespace, service=known.service, version=version, descriptor_set=content
+            namespace=space, service=name, version=version, descriptor_set=content, allow_unresolved=allow_unresolved
         )
         answer = stub.PushSchema(request, timeout=SECONDS)
     methods = "1 method" if answer.methods == 1 else f"{answer.methods} methods"
-    print(f"{_name(known, version)}: {methods} {'pushed' if answer.changed else 'unchanged'}")
+    print(f"{_name(space, name, version)}: {methods} {'pushed' if answer.changed else 'unchanged'}")
     for problem in answer.problems:
         print(f"warning: {file}: {problem}", file=sys.stderr)
 
@@ -96,14 +105,13 @@ def delete(
     from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
     from mesh.cli.connection import SECONDS, connected
 
-    space, _, name = service.rpartition("/")
     with connected(state, server) as channel:
         stub = schema_pb2_grpc.SchemaServiceStub(channel)
-        # Not looked up when its namespace is given: it may be gone, and what was pushed for it be still there.
-        space = space or namespace or _one(stub, service, namespace).namespace
+        # It may be gone, and what was pushed for it be still there.
+        space, name = _named(stub, service, namespace, may_be_absent=True)
         request = schema_pb2.DeletePushedSchemaRequest(namespace=space, service=name, version=version)
         stub.DeletePushedSchema(request, timeout=SECONDS)
-    print(f"{space}/{name}{f' {version}' if version else ''}: what was pushed is forgotten")
+    print(f"{_name(space, name, version)}: what was pushed is forgotten")
 
 
 @schema.command()
@@ -134,13 +142,20 @@ def _listed(stub: Any, service: str | None, namespace: str | None) -> list[schem
     return found
 
 
-def _one(stub: Any, service: str, namespace: str | None) -> schema_pb2.ServiceSchema:
-    """Raises NotFoundError, or UsageError when several namespaces have it."""
-    found = _listed(stub, service, namespace)
-    if len(found) > 1:
-        spaces = ", ".join(one.namespace for one in found)
-        raise UsageError(service, f"there is one in several namespaces: {spaces}", "Name one with -n")
-    return found[0]
+def _named(stub: Any, service: str, namespace: str | None, *, may_be_absent: bool) -> tuple[str, str]:
+    """Namespace and name. Raises NotFoundError, and UsageError when several namespaces have it."""
+    space, _, name = service.rpartition("/")
+    if space := space or namespace or "":
+        return space, name
+    try:
+        spaces = [one.namespace for one in _listed(stub, name, None)]
+    except NotFoundError:
+        if not may_be_absent:
+            raise
+        return DEFAULT_NAMESPACE, name
+    if len(spaces) > 1:
+        raise UsageError(service, f"there is one in several namespaces: {', '.join(spaces)}", "Name one with -n")
+    return spaces[0], name
 
 
 def _content(file: str) -> bytes:
@@ -195,7 +210,7 @@ def _sources(found: schema_pb2.ServiceSchema, at: datetime) -> Iterator[str]:
         known = f"for {ago(one.since.ToDatetime(UTC), at)}" if one.digest else ""
         overridden = "does not count, because something was pushed" if one.overridden else ""
         said = [_from(one), known, overridden, *one.problems, *one.differences]
-        yield f"{_name(found, one.version)}: {', '.join(filter(None, said))}"
+        yield f"{_name(found.namespace, found.service, one.version)}: {', '.join(filter(None, said))}"
 
 
 def _from(one: schema_pb2.VersionSchema) -> str:
@@ -211,8 +226,8 @@ def _from(one: schema_pb2.VersionSchema) -> str:
     return f"server reflection of {one.workload}"
 
 
-def _name(found: schema_pb2.ServiceSchema, version: str) -> str:
-    return " ".join(filter(None, [f"{found.namespace}/{found.service}", version]))
+def _name(namespace: str, service: str, version: str = "") -> str:
+    return f"{namespace}/{service} {version}".rstrip()
 
 
 def without_schema(schemas: Iterable[schema_pb2.ServiceSchema]) -> Iterator[tuple[schema_pb2.ServiceSchema, str]]:

@@ -23,6 +23,11 @@ METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def is_label(text: str) -> bool:
+    """Whether a namespace, a service or a version may have this name."""
+    return _LABEL.fullmatch(text) is not None
+
+
 class Spec(BaseModel):
     """A mapping of a document: camelCase keys, none that we do not know."""
 

@@ -89,14 +89,23 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         workloads: dict[tuple[str, str], list[Workload]] = {}
         for workload in self._registry.documents.workloads:
             workloads.setdefault((workload.namespace, workload.service), []).append(workload)
+        pushed: dict[tuple[str, str], list[Origin]] = {}
+        for origin in sorted(known):
+            pushed.setdefault((origin.namespace, origin.service), []).append(origin)
+        keys = [(one.namespace, one.name) for one in services]
         return schema_pb2.ListSchemasResponse(
-            schemas=[service_schema(one, workloads[one.namespace, one.name], known, topology) for one in services]
+            schemas=[
+                service_schema(one, workloads[key], pushed.get(key, ()), known, topology)
+                for key, one in zip(keys, services, strict=True)
+            ]
         )
 
     async def PushSchema(self, request: schema_pb2.PushSchemaRequest, context: Any) -> schema_pb2.PushSchemaResponse:
         origin = Origin(request.namespace, service=request.service, version=request.version)
         before = self._registry.state.known.get(origin)
-        reading = await self._registry.push_schema(origin, request.descriptor_set)
+        reading = await self._registry.push_schema(
+            origin, request.descriptor_set, allow_unresolved=request.allow_unresolved
+        )
         digest = digest_of(request.descriptor_set)
         log.info("schema_pushed service=%s/%s digest=%.12s", request.namespace, request.service, digest)
         return schema_pb2.PushSchemaResponse(

@@ -7,6 +7,7 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.api.proa.v1 import schema_pb2
+from mesh.config.fields import shown
 from mesh.model.schema import CallOptions, Idempotency, Method
 from mesh.model.topology import Service, Topology
 from mesh.model.workload import Protocol, Workload
@@ -29,9 +30,13 @@ SOURCES: Final = {
 
 
 def service_schema(
-    service: Service, workloads: Iterable[Workload], known: Mapping[Origin, Known], topology: Topology
+    service: Service,
+    workloads: Iterable[Workload],
+    pushed: Iterable[Origin],
+    known: Mapping[Origin, Known],
+    topology: Topology,
 ) -> schema_pb2.ServiceSchema:
-    """What is known of a service; `workloads` are its own."""
+    """What is known of a service; `workloads` and `pushed` are its own, also for versions that are not there."""
     ordered = sorted(workloads, key=lambda workload: (workload.version, workload.name))
     schema = topology.schema(service.namespace, service.name)
     return schema_pb2.ServiceSchema(
@@ -40,7 +45,7 @@ def service_schema(
         grpc=any(port.protocol is Protocol.GRPC for port in service.ports),
         complete=schema is not None and schema.complete,
         methods=[_method(method, service, topology) for method in schema.methods] if schema else [],
-        versions=[*_pushed(service, known), *_told(ordered, known)],
+        versions=[*(_version(known[origin], version=origin.version) for origin in pushed), *_told(ordered, known)],
     )
 
 
@@ -96,20 +101,7 @@ def _text(value: object) -> str:
 
 def _duration(value: timedelta) -> str:
     """As documents write it: `1h`, `1m30s`, `250ms`; what is shorter than a millisecond in seconds."""
-    rest, micros = divmod(value, timedelta(milliseconds=1))
-    if micros:
-        return f"{value.total_seconds():g}s"
-    parts = []
-    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
-        count, rest = divmod(rest, size)
-        parts.append(f"{count}{unit}" if count else "")
-    return "".join(parts)
-
-
-def _pushed(service: Service, known: Mapping[Origin, Known]) -> Iterator[schema_pb2.VersionSchema]:
-    for version in ("", *service.versions):
-        if pushed := known.get(Origin(service.namespace, service=service.name, version=version)):
-            yield _version(pushed, version=version)
+    return f"{value.total_seconds():g}s" if value % timedelta(milliseconds=1) else shown(value)
 
 
 def _told(workloads: Iterable[Workload], known: Mapping[Origin, Known]) -> Iterator[schema_pb2.VersionSchema]:

@@ -47,7 +47,7 @@ class Offer:
 class Known:
     """The newest offer of an origin, and since when it has told these descriptors.
 
-    One that tells nothing leaves `reading` and `digest` of the one before in force.
+    One that tells nothing leaves `reading` and `digest` of the one before in force: there may be other methods now.
     """
 
     offer: Offer
@@ -61,8 +61,8 @@ class Known:
         """None when there have never been descriptors."""
         if not self.digest:
             return None
-        undescribed = self.offer.undescribed
-        return replace(self.reading.schema, complete=False) if undescribed else self.reading.schema
+        certain = self.offer.digest and not self.offer.undescribed
+        return self.reading.schema if certain else replace(self.reading.schema, complete=False)
 
     @property
     def problems(self) -> tuple[str, ...]:

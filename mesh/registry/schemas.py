@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from mesh.config.fields import is_label
 from mesh.config.nearest import did_you_mean
 from mesh.errors import LimitError, NotFoundError, UsageError
 from mesh.model.descriptors import Reading
@@ -16,6 +17,9 @@ from mesh.registry.state import State
 MOST_BYTES: Final = 256 * 1024 * 1024
 """Of all descriptors together, each content counted once."""
 
+MOST_PUSHES: Final = 10_000
+FORGET: Final = "Forget some that were pushed: proa schema delete SERVICE"
+LATER: Final = "Before it is there: --allow-unresolved"
 FULL: Final = f"all descriptors together have more than {MOST_BYTES >> 20} MiB"
 
 
@@ -39,16 +43,23 @@ def observed(state: State, namespace: str, workload: str, offer: Offer, reading:
     return _with(state, origin, _next(before, refused, reading, now))
 
 
-def pushed(state: State, origin: Origin, offer: Offer, reading: Reading, now: datetime) -> State:
+def pushed(
+    state: State, origin: Origin, offer: Offer, reading: Reading, now: datetime, *, allow_unresolved: bool
+) -> State:
     """The state after descriptors were pushed for a service. Raises NotFoundError, UsageError and LimitError."""
     where = f"{origin.namespace}/{origin.service}"
-    _check_known(state, origin, where)
+    if not allow_unresolved:
+        _check_known(state, origin, where)
+    elif not all(map(is_label, (origin.namespace, origin.service, origin.version or "any"))):
+        raise UsageError(ascii(where), "this cannot be the name of a service or version", "Use a-z, 0-9 and -")
     if not reading.schema.methods:
         problem = f"no method can be read from it ({'; '.join(reading.problems) or 'it has no service'})"
         raise UsageError(where, problem, "Make it with protoc --include_imports --descriptor_set_out=FILE")
     after = _with(state, origin, _next(state.known.get(origin), offer, reading, now))
     if _size(after.known.values()) > MOST_BYTES:
-        raise LimitError(where, FULL, "Forget some that were pushed: proa schema delete SERVICE")
+        raise LimitError(where, FULL, FORGET)
+    if sum(1 for one in after.known if one.service) > MOST_PUSHES:
+        raise LimitError(where, f"there are more than {MOST_PUSHES} pushes", FORGET)
     return after
 
 
@@ -88,8 +99,8 @@ def _check_known(state: State, origin: Origin, where: str) -> None:
     versions = {w.version for w in workloads if (w.namespace, w.service) == (origin.namespace, origin.service)}
     if not versions:
         names = sorted({f"{workload.namespace}/{workload.service}" for workload in workloads})
-        remedy = did_you_mean(where, names, f"Services: {', '.join(names) or 'none'}")
+        remedy = did_you_mean(where, names, f"Services: {', '.join(names) or 'none'}. {LATER}")
         raise NotFoundError(where, "there is no such service", remedy)
     if origin.version and origin.version not in versions:
-        remedy = did_you_mean(origin.version, versions, f"Its versions: {', '.join(sorted(versions))}")
+        remedy = did_you_mean(origin.version, versions, f"Its versions: {', '.join(sorted(versions))}. {LATER}")
         raise NotFoundError(where, f"it has no version {origin.version}", remedy)

@@ -68,9 +68,11 @@ async def listed(client: Any, service: str = "orders") -> schema_pb2.ServiceSche
     return found
 
 
-async def push(client: Any, content: bytes, service: str = "orders", version: str = "") -> Any:
+async def push(client: Any, content: bytes, service: str = "orders", version: str = "", **fields: Any) -> Any:
     stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
-    request = schema_pb2.PushSchemaRequest(namespace="shop", service=service, version=version, descriptor_set=content)
+    request = schema_pb2.PushSchemaRequest(
+        namespace="shop", service=service, version=version, descriptor_set=content, **fields
+    )
     return await stub.PushSchema(request)
 
 
@@ -274,6 +276,9 @@ async def test_a_push_that_cannot_be_is_refused(client):
         await push(client, b"hello, world")
     with pytest.raises(grpc.aio.AioRpcError, match="it has no version v9"):
         await push(client, a_set("Get"), version="v9")
+
+    await push(client, a_set("Get"), version="v9", allow_unresolved=True)
+    assert [one.version for one in (await listed(client)).versions] == ["v9", "v1"], "shown before it is there"
 
 
 async def test_schemas_are_listed_for_all_services_or_one(client):

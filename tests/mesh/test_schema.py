@@ -69,7 +69,7 @@ def test_the_methods_of_the_bookstore_are_known_without_any_work(shared: Running
     printed = eventually(told)
     (row,) = (line for line in printed.splitlines() if "InventoryService/WatchStock " in line)
     assert " ".join(row.split()) == (
-        "bookstore.inventory.v1.InventoryService/WatchStock server stream no_side_effects - "
+        "bookstore/inventory bookstore.inventory.v1.InventoryService/WatchStock server stream no_side_effects - "
         "timeouts.request=5s, timeouts.streamIdle=24h v1"
     )
     assert "grpc.health" not in printed
@@ -163,6 +163,45 @@ def test_without_reflection_a_file_or_a_push_serves_and_until_then_there_is_a_wa
     ]
     assert mesh.proa("schema", "delete", "told", "--version", "v1").returncode == 0
     assert methods(mesh, "told") == {"Get": ["v1"]}
+
+
+def test_what_ci_pushes_before_it_is_there_counts_when_it_comes_and_goes_when_it_is_deleted(
+    launch: Callable[..., RunningMesh], tmp_path: Path
+) -> None:
+    descriptors = write(tmp_path / "shop.binpb", "Get")
+    mesh = launch(a_mesh(tmp_path / "mesh.yaml", described("shop", descriptors)))
+    push = ("schema", "push", "shop", str(write(tmp_path / "two.binpb", "Get", "Put")), "--version", "v2")
+
+    refused = mesh.proa(*push)
+    assert refused.returncode != 0
+    assert "it has no version v2. Its versions: v1. Before it is there: --allow-unresolved" in refused.stderr
+    assert mesh.proa(*push, "--allow-unresolved").stdout == "test/shop v2: 2 methods pushed\n"
+    assert mesh.proa("schema", "push", "later", str(descriptors), "--allow-unresolved").stdout == (
+        "default/later: 1 method pushed\n"
+    )
+    assert mesh.proa("schema", "delete", "later").returncode == 0
+
+    silent = described("canary", descriptors, service="shop", version="v2", env={"SILENT": "yes"})
+    assert mesh.proa("apply", "-f", "-", text=documents(silent)).returncode == 0
+    eventually(lambda: methods(mesh, "shop") == {"Get": ["v1", "v2"], "Put": ["v2"]})
+
+
+def test_a_service_that_stops_telling_keeps_its_methods_and_is_warned_of(
+    launch: Callable[..., RunningMesh], tmp_path: Path
+) -> None:
+    descriptors = write(tmp_path / "shop.binpb", "Get")
+    mesh = launch(a_mesh(tmp_path / "mesh.yaml", described("shop", descriptors)))
+    eventually(lambda: methods(mesh, "shop") == {"Get": ["v1"]})
+
+    silent = described("shop", descriptors, env={"SILENT": "yes"})
+    assert mesh.proa("apply", "-f", "-", text=documents(silent)).returncode == 0
+    eventually(lambda: checked(mesh)[KNOWN]["result"] == "warning")
+
+    (finding,) = checked(mesh)[KNOWN]["findings"]
+    assert (finding["where"], finding["problem"]) == ("test/shop", "it does not answer server reflection")
+    assert methods(mesh, "shop") == {"Get": ["v1"]}
+    applied = mesh.proa("apply", "-f", "-", text=documents(a_policy("New")))
+    assert applied.returncode == 0, applied.stderr
 
 
 def test_a_document_that_names_a_method_is_held_against_the_schema_now_and_later(

@@ -23,7 +23,7 @@ def shown(*methods: Method) -> schema_pb2.ServiceSchema:
     topology = state.topology()
     service = topology.service("shop", "orders")
     assert service is not None
-    return service_schema(service, state.documents().workloads, state.known, topology)
+    return service_schema(service, state.documents().workloads, (), state.known, topology)
 
 
 def said(method: Method) -> dict[str, tuple[str, bool]]:

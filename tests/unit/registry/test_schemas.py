@@ -41,9 +41,12 @@ def silent(state: State, at: timedelta = timedelta(), problem: str = "no reflect
     return observed(state, "shop", "orders", Offer(Source.REFLECTION, "", 0, NOON + at, (), problem), reading(), LATER)
 
 
-def push(state: State, *methods: Method, origin: Origin = ORDERS, size: int = 10) -> State:
+def push(
+    state: State, *methods: Method, origin: Origin = ORDERS, size: int = 10, allow_unresolved: bool = False
+) -> State:
     digest = "/".join(["push", origin.version, *(method.path for method in methods)])
-    return pushed(state, origin, Offer(Source.PUSH, digest, size, NOON), reading(*methods), NOON)
+    offer = Offer(Source.PUSH, digest, size, NOON)
+    return pushed(state, origin, offer, reading(*methods), NOON, allow_unresolved=allow_unresolved)
 
 
 def methods(state: State, version: str = "") -> tuple[Method, ...] | None:
@@ -106,8 +109,9 @@ def test_since_when_a_schema_is_known_stays_while_it_is_the_same(state: State) -
 def test_a_service_that_tells_nothing_any_more_keeps_what_it_told_and_says_why(state: State) -> None:
     state = silent(told(state, GET), at=timedelta(seconds=1))
 
-    assert methods(state, "v1") == (GET,)
+    assert state.topology().schema("shop", "orders", "v1") == Schema((GET,), complete=False), "it may have more now"
     assert state.known[Origin("shop", "orders")].problems == ("no reflection",)
+    assert told(state, GET, at=timedelta(seconds=2)).topology().schema("shop", "orders", "v1") == Schema((GET,))
 
 
 def test_a_service_that_never_told_anything_has_no_schema(state: State) -> None:
@@ -167,8 +171,14 @@ def test_descriptors_are_bounded_altogether(state: State) -> None:
     ("origin", "error"),
     [
         (Origin("shop", service="oders"), r"^shop/oders: there is no such service\. Did you mean shop/orders\?$"),
-        (Origin("x", service="y"), r"^x/y: there is no such service\. Services: shop/orders$"),
-        (replace(ORDERS, version="v3"), r"^shop/orders: it has no version v3\. Its versions: v1, v2$"),
+        (
+            Origin("x", service="y"),
+            r"^x/y: there is no such service\. Services: shop/orders\. Before it is there: --allow-unresolved$",
+        ),
+        (
+            replace(ORDERS, version="v3"),
+            r"^shop/orders: it has no version v3\. Its versions: v1, v2\. Before it is there: --allow-unresolved$",
+        ),
         (replace(ORDERS, version="v2x"), r"^shop/orders: it has no version v2x\. Did you mean v2\?$"),
     ],
 )
@@ -179,12 +189,39 @@ def test_a_push_for_what_is_not_there_is_refused_with_the_nearest_name(
         push(state, GET, origin=origin)
 
 
+def test_what_is_pushed_before_it_is_there_counts_when_it_comes() -> None:
+    pay = Origin("shop", service="pay", version="v2")
+    state = push(push(State(), GET, origin=pay, allow_unresolved=True), PUT, allow_unresolved=True)
+    assert state.topology().services == {}
+
+    state = applied(state, workload("pay-v2", "service: pay, version: v2"), workload()).state
+
+    assert state.topology().schema("shop", "pay") == Schema((GET,))
+    assert methods(state) == (PUT,)
+
+
+@pytest.mark.parametrize("name", ["", "Pay", "a b", "x" * 64, "\x1b[2J", "pay\n"])
+def test_what_is_not_there_needs_a_name_that_it_could_have(state: State, name: str) -> None:
+    for origin in (Origin("shop", service=name), Origin(name or "-", service="pay"), Origin("s", "", "a", name or "-")):
+        with pytest.raises(UsageError, match="cannot be the name of a service"):
+            push(state, GET, origin=origin, allow_unresolved=True)
+
+
+def test_pushes_are_bounded_also_when_all_have_one_content(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schemas, "MOST_PUSHES", 2)
+    state = push(push(state, GET, origin=Origin("a", service="a"), allow_unresolved=True), GET)
+
+    assert push(state, PUT) != state, "what replaces another one is no more"
+    with pytest.raises(LimitError, match="more than 2"):
+        push(state, GET, origin=Origin("b", service="b"), allow_unresolved=True)
+
+
 def test_a_push_without_a_method_is_refused(state: State) -> None:
     with pytest.raises(UsageError, match=r"no method can be read from it \(it has no service\)"):
         push(state)
     bad = Reading(Schema(), ("it is no FileDescriptorSet",))
     with pytest.raises(UsageError, match=r"\(it is no FileDescriptorSet\)"):
-        pushed(state, ORDERS, Offer(Source.PUSH, "x", 1, NOON), bad, NOON)
+        pushed(state, ORDERS, Offer(Source.PUSH, "x", 1, NOON), bad, NOON, allow_unresolved=False)
 
 
 def test_what_was_not_pushed_cannot_be_forgotten(state: State) -> None:
