@@ -4,7 +4,10 @@ A tree leads to a list of routes, and Envoy does not look further when none of t
 that can fit a path which leads there, in order.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mesh.api.envoy.config.route.v3 import route_components_pb2
@@ -43,26 +46,50 @@ class Leaf(NamedTuple):
 
 def fill(made: route_components_pb2.VirtualHost, host: VirtualHost) -> None:
     """Gives the virtual host its routes. What differs only in headers stands in a list, however long it is."""
-    leaves = tuple(in_order(host))
-    tree = _Matcher.OnMatch() if len(leaves) < MOST_LINEAR else _branches(leaves, host)
+    first = tuple(islice(in_order(host), MOST_LINEAR))
+    tree = _Matcher.OnMatch() if len(first) < MOST_LINEAR else _branches(host)
     if tree.HasField("matcher"):
         made.matcher.CopyFrom(tree.matcher)
     else:
-        made.routes.extend(_closed(leaves, host))
+        made.routes.extend(_closed(first if len(first) < MOST_LINEAR else in_order(host), host))
 
 
 def in_order(host: VirtualHost) -> Iterator[Leaf]:
     """Everything in one list: methods with a policy of their own first, each with all the routes that can fit it."""
+    methods = ByMethod(host.routes)
     for path, calls in host.calls.methods:
-        for route, match in _of_method(path, host.routes):
+        for route, match in methods.that_fit(path):
             yield Leaf(RouteMatch(path=path, headers=match.headers), route, calls)
     for route in host.routes:
         for match in _matches(route):
             yield Leaf(match, route, host.calls.otherwise)
 
 
-def _branches(leaves: Collection[Leaf], host: VirtualHost) -> _Matcher.OnMatch:
-    return _grpc_tree(host) if isinstance(host.routes[0].match, GrpcMatch) else _http_tree(leaves, host)
+_Numbered = tuple[int, Route, GrpcMatch]
+
+
+class ByMethod:
+    """Routes of one host, so that no method is compared with what is for another: there may be a thousand of each."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._of_one: dict[str, list[_Numbered]] = {}
+        for number, route in enumerate(routes):
+            if match := _grpc(route):
+                self._of_one.setdefault(_one_path(route), []).append((number, route, match))
+        self._of_several = self._of_one.pop("", [])
+
+    def that_fit(self, path: str) -> Iterator[tuple[Route, RouteMatch]]:
+        """In order, the routes that can fit a call of one method, with what has to fit besides."""
+        several = (one for one in self._of_several if fits(one[2].method, path))
+        for _, route, match in merge(self._of_one.get(path, ()), several, key=itemgetter(0)):
+            besides = any_path(match) if match.headers else EVERYTHING
+            yield route, besides
+            if besides is EVERYTHING:
+                return
+
+
+def _branches(host: VirtualHost) -> _Matcher.OnMatch:
+    return _grpc_tree(host) if isinstance(host.routes[0].match, GrpcMatch) else _http_tree(host)
 
 
 def _grpc_tree(host: VirtualHost) -> _Matcher.OnMatch:
@@ -72,8 +99,9 @@ def _grpc_tree(host: VirtualHost) -> _Matcher.OnMatch:
     """
     own = dict(host.calls.methods)
     named = {path: host.calls.otherwise for route in host.routes if (path := _one_path(route))}
+    routes = ByMethod(host.routes)
     methods = {
-        path: _list(_closed((Leaf(m, route, calls) for route, m in _of_method(path, host.routes)), host))
+        path: _list(_closed((Leaf(m, route, calls) for route, m in routes.that_fit(path)), host))
         for path, calls in sorted({**named, **own}.items())
     }
     others = [route for route in host.routes if not _one_path(route)]
@@ -85,24 +113,15 @@ def _grpc_tree(host: VirtualHost) -> _Matcher.OnMatch:
     return _tree("exact_match_map", methods, _tree("prefix_match_map", prefixes, rest))
 
 
-def _http_tree(leaves: Collection[Leaf], host: VirtualHost) -> _Matcher.OnMatch:
+def _http_tree(host: VirtualHost) -> _Matcher.OnMatch:
     """By the longest path that a route names. What begins otherwise cannot fit the list there."""
+    leaves = tuple(in_order(host))
     paths = sorted({_literal(leaf.match) for leaf in leaves} - {"", "/"})
     lists = {
         path: _list(_closed((leaf for leaf in leaves if path.startswith(_literal(leaf.match))), host)) for path in paths
     }
     rest = (leaf for leaf in leaves if _literal(leaf.match) in ("", "/"))
     return _tree("prefix_match_map", lists, _list(_closed(rest, host)))
-
-
-def _of_method(path: str, routes: Iterable[Route]) -> Iterator[tuple[Route, RouteMatch]]:
-    """The routes that can fit a call of one method, with what has to fit besides."""
-    for route in routes:
-        if (match := _grpc(route)) and fits(match.method, path):
-            besides = any_path(match)
-            yield route, besides
-            if besides == EVERYTHING:
-                return
 
 
 def _others(host: VirtualHost, routes: Iterable[Route]) -> Iterator[EnvoyRoute]:
