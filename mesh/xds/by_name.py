@@ -28,7 +28,7 @@ class ByName:
         self._source = source
         self._asked = asked
         self._there: Mapping[str, Resource] = NOTHING
-        self._absent: AbstractSet[str] = frozenset()
+        self._absent: Mapping[str, Resource] = {}
         self._answers = NOTHING
 
     def state(self, node_id: str, locality: Locality) -> State | None:
@@ -37,9 +37,10 @@ class ByName:
             return None
         there = state.of(LISTENER)
         absent = self._asked(LISTENER) - there.keys()
-        if (there, absent) != (self._there, self._absent):
-            self._there, self._absent = there, absent
-            self._answers = Named({**there, **{name: sealed(absent_listener(name)) for name in absent}})
+        if there is not self._there or absent != self._absent.keys():
+            self._there = there
+            self._absent = {name: self._absent.get(name) or sealed(absent_listener(name)) for name in absent}
+            self._answers = Named({**there, **self._absent})
         return State({**state.resources, LISTENER: self._answers}, state.versions) if absent else state
 
     def version(self, node_id: str) -> str:

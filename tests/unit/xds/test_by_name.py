@@ -63,6 +63,32 @@ def test_the_answer_changes_when_the_name_means_something() -> None:
     assert client.state("node", NOWHERE) is now
 
 
+def test_what_else_is_there_is_told_as_it_becomes() -> None:
+    source = Source(a_state(THERE))
+    client = by_name(source, "stock", "sotck")
+    client.state("node", NOWHERE)
+    source.now = a_state({LISTENER: {"stock": "2"}})
+    state = client.state("node", NOWHERE)
+
+    assert state is not None
+    assert state.of(LISTENER).keys() == {"stock", "sotck"}
+    assert state.of(LISTENER)["stock"] is source.now.of(LISTENER)["stock"]
+
+
+def test_an_answer_is_made_once_however_many_names_come_after_it() -> None:
+    """A client asks for one name after the other, for as many as it likes."""
+    asked = {"sotck"}
+    client = ByName(Source(a_state(THERE)), lambda _: frozenset(asked))
+    one = client.state("node", NOWHERE)
+    asked.add("wbe")
+    two = client.state("node", NOWHERE)
+
+    assert one is not None
+    assert two is not None
+    assert two.of(LISTENER).keys() == {"stock", "web", "sotck", "wbe"}
+    assert one.of(LISTENER)["sotck"] is two.of(LISTENER)["sotck"]
+
+
 def test_nothing_is_made_again_while_nothing_changes() -> None:
     client = by_name(Source(a_state(THERE)), "sotck")
     one, two = client.state("node", NOWHERE), client.state("node", NOWHERE)
