@@ -10,7 +10,7 @@ from mesh.model.topology import Topology
 from mesh.model.traffic import BackendTrafficPolicy, MethodPolicy, Retry
 from mesh.model.workload import Protocol, Workload
 from mesh.policy.calls import Said
-from mesh.policy.references import as_parent, backend_errors, some
+from mesh.policy.references import as_parent, backend_errors, doubtful_methods, some
 from mesh.policy.retry import SAFE
 from mesh.policy.routing import AnyRoute, Reason, selects
 
@@ -37,6 +37,7 @@ def unsafe(documents: Documents, topology: Topology) -> tuple[ConfigError, ...]:
 def remarks(documents: Documents, topology: Topology, grants: Iterable[ReferenceGrant]) -> tuple[ConfigError, ...]:
     """What the documents say that has no effect, or another one than it seems."""
     return (
+        *doubtful_methods(documents, topology),
         *(error for policy in documents.traffic_policies for error in _without_effect(policy, topology)),
         *(error for route in documents.routes for error in _route_remarks(route)),
         *(

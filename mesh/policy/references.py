@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, TypeAlias
 
 from mesh.errors import UnresolvedError
 from mesh.model.documents import Documents
@@ -15,6 +15,9 @@ from mesh.policy.routing import ALWAYS, SPEAKS, AnyRoute, Reason, found, permitt
 
 SEVERAL: Final = 3
 """So many names stand in a message."""
+
+Unknown: TypeAlias = tuple[bool, UnresolvedError]
+"""A method that is not known, and whether all methods of the service are."""
 
 
 def unresolved(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
@@ -39,10 +42,12 @@ def unresolved(documents: Documents, topology: Topology) -> tuple[UnresolvedErro
 
 def unknown_methods(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
     """Every method that is named of a service whose schema is known, and does not have it."""
-    return (
-        *(error for policy in documents.traffic_policies for error in _policy_methods(policy, topology)),
-        *(error for route in documents.routes for error in _route_methods(route, topology)),
-    )
+    return tuple(error for complete, error in _unknown(documents, topology) if complete)
+
+
+def doubtful_methods(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
+    """Every method that is not among those that are known of a service which does not tell all of them."""
+    return tuple(error for complete, error in _unknown(documents, topology) if not complete)
 
 
 def parent_error(route: Route, parent: ParentRef, topology: Topology) -> UnresolvedError | None:
@@ -141,13 +146,20 @@ def _no_service(where: str, what: str, namespace: str, name: str, topology: Topo
     return UnresolvedError(where, problem, f"Services there: {', '.join(sorted(here)) or 'none'}")
 
 
-def _policy_methods(policy: BackendTrafficPolicy, topology: Topology) -> Iterator[UnresolvedError]:
+def _unknown(documents: Documents, topology: Topology) -> Iterator[Unknown]:
+    for policy in documents.traffic_policies:
+        yield from _policy_methods(policy, topology)
+    for route in documents.routes:
+        yield from _route_methods(route, topology)
+
+
+def _policy_methods(policy: BackendTrafficPolicy, topology: Topology) -> Iterator[Unknown]:
     services = tuple((policy.namespace, target.service) for target in policy.targets)
     for one in policy.methods:
         yield from _method_errors(policy.where, "methods", one.service, one.method, services, topology)
 
 
-def _route_methods(route: Route, topology: Topology) -> Iterator[UnresolvedError]:
+def _route_methods(route: Route, topology: Topology) -> Iterator[Unknown]:
     services = tuple((parent.namespace, parent.service) for parent in route.parents)
     for index, rule in enumerate(route.rules):
         for match in rule.matches:
@@ -158,11 +170,11 @@ def _route_methods(route: Route, topology: Topology) -> Iterator[UnresolvedError
 
 def _method_errors(
     where: str, place: str, service: str, method: str, services: Iterable[tuple[str, str]], topology: Topology
-) -> Iterator[UnresolvedError]:
+) -> Iterator[Unknown]:
     """Nothing, unless all schemas that could hold the method are known, and none does. An empty `method` is any."""
     named = tuple(dict.fromkeys(services))
     schemas = [topology.schema(*one) for one in named]
-    known = [schema for schema in schemas if schema and schema.complete]
+    known = [schema for schema in schemas if schema]
     if len(known) < len(schemas) or any(_has(schema, service, method) for schema in known):
         return
     what = f"method {service}/{method}" if method else f"gRPC service {service}"
@@ -170,7 +182,9 @@ def _method_errors(
     services_there = sorted({one for schema in known for one in schema.services})
     remedy = f"Did you mean {near}?" if near else f"gRPC services there: {some(services_there)}"
     of = ", ".join(name for _, name in named)
-    yield UnresolvedError(where, f"{place}: service {of} has no {what}", remedy)
+    complete = all(schema.complete for schema in known)
+    problem = f"has no {what}" if complete else f"does not tell all it has, and {what} is not among what is known"
+    yield complete, UnresolvedError(where, f"{place}: service {of} {problem}", remedy)
 
 
 def _has(schema: Schema, service: str, method: str) -> bool:

@@ -202,6 +202,7 @@ def test_a_service_that_stops_telling_keeps_its_methods_and_is_warned_of(
     assert methods(mesh, "shop") == {"Get": ["v1"]}
     applied = mesh.proa("apply", "-f", "-", text=documents(a_policy("New")))
     assert applied.returncode == 0, applied.stderr
+    assert "service shop does not tell all it has, and method shop.v1.Shop/New is not among" in applied.stderr
 
 
 def test_a_document_that_names_a_method_is_held_against_the_schema_now_and_later(

@@ -215,6 +215,29 @@ def test_what_waits_for_a_schema_is_said() -> None:
     assert unsafe(documents(everything), topology()) == ()
 
 
+@pytest.mark.parametrize(("method", "said"), [("GetOrder", 0), ("GetOrders", 1)])
+def test_a_method_that_is_not_among_those_that_are_known_is_told_when_there_may_be_more(method: str, said: int) -> None:
+    name = f"{{service: shop.v1.Orders, method: {method}}}"
+    policy = a_policy("p", f"{{targetRefs: [{{kind: Service, name: orders}}], methods: [{{method: {name}}}]}}")
+    some = topology(Schema(SCHEMA.methods, complete=False))
+
+    for document in (policy, a_grpc_route("r", f"{{matches: [{{method: {name}}}], {TO_ORDERS}}}")):
+        mesh = documents(document)
+        found = remarks(mesh, some, ())
+        assert len(found) == said
+        assert unknown_methods(mesh, some) == ()
+        assert len(unknown_methods(mesh, topology(SCHEMA))) == said
+        assert remarks(mesh, topology(SCHEMA), ()) == ()
+        for one in found:
+            assert "service orders does not tell all it has, and method shop.v1.Orders/GetOrders is not among" in str(
+                one
+            )
+            assert one.remedy == "Did you mean shop.v1.Orders/GetOrder?"
+
+
+TO_ORDERS = "backendRefs: [{name: orders, port: 50051}]"
+
+
 def test_a_limit_of_unary_calls_for_a_stream_is_told() -> None:
     one = "{method: {service: shop.v1.Orders, method: %s}, timeouts: {request: 1s}}"
     both = f"methods: [{one % 'Watch'}, {one % 'GetOrder'}]"
