@@ -132,8 +132,18 @@ class ValidDoor:
 
     async def closed(self, context: Any) -> None:
         seen = self._registry.revoked.number
-        while not self._is_revoked(context):
+        while not self._is_revoked(context) and await self._is_in_force(context):
             seen = await self._registry.revoked.after(seen)
+
+    async def _is_in_force(self, context: Any) -> bool:
+        """Whether the token of a person still counts."""
+        try:
+            await self._registry.tokens.check(Person.from_uri(_spiffe_id(context)).token)
+        except ValueError:
+            return True  # a workload, which needs none
+        except AccessError:
+            return False
+        return True
 
     def _is_revoked(self, context: Any) -> bool:
         """A certificate is only taken apart when there is one that it could be."""

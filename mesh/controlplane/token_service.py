@@ -54,6 +54,7 @@ class TokenService(tokens_pb2_grpc.TokenServiceServicer):
 
     async def RevokeToken(self, request: tokens_pb2.RevokeTokenRequest, context: Any) -> tokens_pb2.RevokeTokenResponse:
         revoked = await self._tokens.revoke(request.id)
+        self._registry.revoked.notify()
         log.info("token_revoked id=%s for=%s by=%s", revoked.id, revoked.subject, CALLER.get().name)
         return tokens_pb2.RevokeTokenResponse(token=_message(revoked))
 

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +65,7 @@ from mesh.registry.state import Kept, State
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
@@ -86,6 +87,7 @@ class Store:
     def __init__(self, path: Path, engine: AsyncEngine) -> None:
         self._path = path
         self._engine = engine
+        self._unfinished: set[asyncio.Task[Any]] = set()
 
     @classmethod
     async def open(cls, path: Path) -> "Store":
@@ -102,6 +104,7 @@ class Store:
         return store
 
     async def close(self) -> None:
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
         await self._engine.dispose()
 
     async def load(self) -> Stored:
@@ -133,12 +136,20 @@ class Store:
         )
         return Stored(state, tuple(found), tuple(problems))
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: what is done within the block is kept when that ends well, else nothing of it is."""
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """One transaction: what `work` does is kept when it ends well, else nothing of it is.
+
+        It is finished whatever becomes of the caller: a connection that is left in the middle stays locked.
+        """
+        task = asyncio.create_task(self._transact(work))
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
+
+    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         with _explained(self._path):
             async with self._engine.begin() as connection:
-                yield connection
+                return await work(connection)
 
     async def save(
         self, before: State, after: State, descriptors: Mapping[str, bytes] = NOTHING, audit: Iterable[Entry] = ()
@@ -161,13 +172,11 @@ class Store:
                 await add(connection, audit)
 
     async def note(self, entry: Entry) -> None:
-        async with self.transaction() as connection:
-            await add(connection, [entry])
+        await self.transact(lambda connection: add(connection, [entry]))
 
     async def audit(self, most: int) -> tuple[Entry, ...]:
         """The newest first."""
-        async with self.transaction() as connection:
-            return await newest(connection, most)
+        return await self.transact(lambda connection: newest(connection, most))
 
     async def save_lease(self, lease: Lease) -> None:
         with _explained(self._path):

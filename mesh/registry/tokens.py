@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import case, delete, func, insert, or_, select, update
 from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.errors import AccessError, LimitError, NotFoundError
 from mesh.registry.access_rows import KEYS, TOKENS
@@ -57,29 +58,39 @@ class Tokens:
 
     async def key(self) -> bytes:
         """What tokens are signed with: made once for a state, and kept."""
-        async with self._store.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> bytes:
             found = (await connection.execute(select(KEYS.c.value).where(KEYS.c.name == SIGNING_KEY))).scalar()
             if found is None:
                 found = secrets.token_bytes(KEY_BYTES)
                 await connection.execute(insert(KEYS).values(name=SIGNING_KEY, value=found))
             return bytes(found)
 
+        return await self._store.transact(work)
+
     async def create(self, token: Token) -> None:
         """Those that have expired are forgotten. Raises LimitError when there are too many others."""
-        async with self._store.transaction() as connection:
+        what = f"{token.subject}, {token.uses or 'any number of'} uses, until {_text(token.expires)}"
+        entry = self._entry("token created", token.id, new=what)
+
+        async def work(connection: AsyncConnection) -> None:
             await connection.execute(delete(TOKENS).where(TOKENS.c.expires <= _text(self.now())))
             count = (await connection.execute(select(func.count()).select_from(TOKENS))).scalar_one()
             if count >= MOST:
                 raise LimitError("tokens", f"there are {MOST} that have not expired", "Let some expire, then try again")
             await connection.execute(insert(TOKENS).values(_row(token)))
-            what = f"{token.subject}, {token.uses or 'any number of'} uses, until {_text(token.expires)}"
-            await add(connection, [self._entry("token created", token.id, new=what)])
+            await add(connection, [entry])
+
+        await self._store.transact(work)
 
     async def all(self) -> tuple[Token, ...]:
         """Those that have not expired, the newest first."""
-        async with self._store.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> tuple[Token, ...]:
             chosen = select(TOKENS).where(TOKENS.c.expires > _text(self.now())).order_by(TOKENS.c.created.desc())
             return tuple(map(_token, (await connection.execute(chosen)).mappings()))
+
+        return await self._store.transact(work)
 
     async def spend(self, id_: str, key: bytes) -> None:
         """Counts one use, for a key. Raises AccessError when it may not be used.
@@ -87,33 +98,44 @@ class Tokens:
         Compared and set, so that no use counts for two. Whoever did not hear the answer may ask again for the same key.
         """
         spent_for = hashlib.sha256(key).hexdigest()
-        live = TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self.now())
         again = TOKENS.c.spent_for == spent_for
         left = or_(TOKENS.c.uses == UNLIMITED, TOKENS.c.used < TOKENS.c.uses, again)
         used = TOKENS.c.used + case((again, 0), else_=1)
-        async with self._store.transaction() as connection:
-            counted = await connection.execute(update(TOKENS).where(*live, left).values(used=used, spent_for=spent_for))
+
+        async def work(connection: AsyncConnection) -> None:
+            counted = await connection.execute(
+                update(TOKENS).where(*self._live(id_), left).values(used=used, spent_for=spent_for)
+            )
             if counted.rowcount != 1:
                 row = (await connection.execute(select(TOKENS).where(TOKENS.c.id == id_))).mappings().one_or_none()
                 raise AccessError(f"token {id_}", _why_not(row), "Have a new one made: proa token create")
 
+        await self._store.transact(work)
+
     async def check(self, id_: str) -> None:
         """Raises AccessError for one that has expired or was revoked, however often it was used."""
-        live = TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self.now())
-        async with self._store.transaction() as connection:
-            if (await connection.execute(select(TOKENS.c.id).where(*live))).first() is None:
-                raise AccessError(f"token {id_}", "it has expired or was revoked", "Ask for a new one")
+
+        async def work(connection: AsyncConnection) -> bool:
+            return (await connection.execute(select(TOKENS.c.id).where(*self._live(id_)))).first() is not None
+
+        if not await self._store.transact(work):
+            raise AccessError(f"token {id_}", "it has expired or was revoked", "Ask for a new one")
 
     async def revoke(self, id_: str) -> Token:
         """It counts for nothing any more. Raises NotFoundError."""
-        async with self._store.transaction() as connection:
+
+        async def work(connection: AsyncConnection) -> Token:
             row = (await connection.execute(select(TOKENS).where(TOKENS.c.id == id_))).mappings().one_or_none()
             if row is None:
                 raise NotFoundError(f"token {id_}", "there is no such token", "List them: proa token list")
             await connection.execute(update(TOKENS).where(TOKENS.c.id == id_).values(revoked=True))
-            token = _token(row)
-            await add(connection, [self._entry("token revoked", id_, old=token.subject)])
-            return token
+            await add(connection, [self._entry("token revoked", id_, old=_token(row).subject)])
+            return _token(row)
+
+        return await self._store.transact(work)
+
+    def _live(self, id_: str) -> tuple[Any, ...]:
+        return TOKENS.c.id == id_, TOKENS.c.revoked.is_(False), TOKENS.c.expires > _text(self.now())
 
     def _entry(self, what: str, subject: str, old: str = "", new: str = "") -> Entry:
         return Entry(self.now(), CALLER.get().name, what, subject, old, new)

@@ -12,7 +12,15 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, documents_pb2, documents_pb2_grpc, tokens_pb2, tokens_pb2_grpc
+from mesh.api.proa.v1 import (
+    agents_pb2,
+    agents_pb2_grpc,
+    documents_pb2,
+    documents_pb2_grpc,
+    status_pb2,
+    tokens_pb2,
+    tokens_pb2_grpc,
+)
 from mesh.controlplane import wire
 from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
 from mesh.controlplane.api import SERVICES
@@ -23,7 +31,7 @@ from mesh.model.names import Identity, InstanceId, Person, control_plane_identit
 from mesh.model.topology import Address
 from mesh.xds import services
 from tests.controlplane.conftest import Client, Plane, today
-from tests.unit.registry.builders import addresses, workload
+from tests.unit.registry.builders import addresses, policy, workload
 
 OPTIONS = [("grpc.ssl_target_name_override", "control-plane.proa")]
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -198,6 +206,24 @@ async def test_a_role_ends_with_its_token(remote: Remote) -> None:
         with pytest.raises(grpc.aio.AioRpcError, match="it has expired or was revoked") as caught:
             await documents.ListDocuments(documents_pb2.ListDocumentsRequest())
     assert caught.value.code() is DENIED
+
+
+async def test_a_stream_of_a_role_ends_with_its_token(remote: Remote) -> None:
+    async with remote.as_role("viewer") as channel:
+        watch = Client(channel).status.WatchInstances(status_pb2.WatchInstancesRequest())
+        await watch.read()
+        listed = (await remote.plane.client.tokens.ListTokens(tokens_pb2.ListTokensRequest())).tokens
+        for token in listed:
+            await remote.plane.client.tokens.RevokeToken(tokens_pb2.RevokeTokenRequest(id=token.id))
+        async with asyncio.timeout(5):
+            assert await watch.code() is DENIED
+
+
+async def test_the_audit_log_knows_a_person_by_role_and_token(remote: Remote) -> None:
+    async with remote.as_role("operator") as channel:
+        await Client(channel).apply(policy("retry", "orders"))
+    newest, *_ = await remote.plane.registry.audit(1)
+    assert newest.who.startswith("operator by token ")
 
 
 async def test_a_workload_acts_for_itself_alone(remote: Remote) -> None:

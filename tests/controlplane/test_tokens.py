@@ -102,8 +102,7 @@ async def test_expired_tokens_are_forgotten_and_the_others_bounded(kept, monkeyp
 async def test_who_makes_and_revokes_tokens_is_written_down_without_what_they_are_worth(kept, store):
     await kept.create(a_token())
     await kept.revoke("a")
-    async with store.transaction() as connection:
-        revoked, created = await audit.newest(connection, 10)
+    revoked, created = await store.audit(10)
     assert (created.what, created.subject, created.who) == ("token created", "a", "the control plane")
     assert "shop/orders" in created.new
     assert revoked.what == "token revoked"
@@ -112,10 +111,8 @@ async def test_who_makes_and_revokes_tokens_is_written_down_without_what_they_ar
 async def test_the_audit_log_forgets_its_oldest_entries(store, monkeypatch):
     monkeypatch.setattr(audit, "MOST", 5)
     for number in range(8):
-        async with store.transaction() as connection:
-            await audit.add(connection, [audit.Entry(NOON, "me", "did", str(number), "", "x" * 20_000)])
-    async with store.transaction() as connection:
-        found = await audit.newest(connection, 100)
+        await store.note(audit.Entry(NOON, "me", "did", str(number), "", "x" * 20_000))
+    found = await store.audit(100)
     assert [one.subject for one in found] == ["7", "6", "5", "4", "3"]
     assert len(found[0].new) < 17_000
 
@@ -127,3 +124,16 @@ async def test_whoever_did_not_hear_the_answer_asks_again_for_the_same_key_and_n
     with pytest.raises(AccessError):
         await kept.spend("a", b"another")
     assert (await kept.all())[0].used == 1
+
+
+async def test_a_caller_that_goes_away_in_the_middle_leaves_nothing_locked(kept):
+    await kept.create(a_token(uses=UNLIMITED))
+    for moment in range(30):
+        task = asyncio.create_task(kept.spend("a", bytes([moment])))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(3):
+        await kept.spend("a", b"last")
+        assert (await kept.all())[0].used <= 31
