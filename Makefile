@@ -104,6 +104,10 @@ bench-start: setup  ## time to `mesh ready` and memory, as JSON in build/bench/s
 bench-push: setup  ## how fast a change reaches 1,000 proxies, over a server that only writes (RULERS=<folder>, FULL=1)
 	PYTHONPATH=. $(BIN)/python tests/bench/push.py
 
+.PHONY: bench-dataplane
+bench-dataplane: setup  ## what a call costs in a pair of sidecars, over the smallest secure pair (RULERS=<folder>, FULL=1)
+	PYTHONPATH=. $(BIN)/python tests/bench/dataplane.py
+
 .PHONY: lock
 lock: $(UV)  ## choose the newest versions that pyproject.toml allows, with hashes
 	$(LOCK) --upgrade --group dev --all-extras --output-file requirements/dev.txt pyproject.toml

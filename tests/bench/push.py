@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.compiling import policy_change
-from tests.bench.rig import ROOT, Rig, Server, change, least, load_rulers, missing, raise_limits
+from tests.bench.rig import ROOT, Rig, Server, change, least, load_ruler, missing, raise_limits
 
 RESULT = ROOT / "build" / "bench" / "push.json"
 FULL = bool(os.environ.get("FULL"))
@@ -50,7 +50,7 @@ def main() -> int:
     if lacking := missing():
         return finish(rows, [f"missing: {what}" for what in lacking])
     raise_limits()
-    rulers = load_rulers()
+    rulers = load_ruler("rulers")
     try:
         rig = Rig.built(rulers)
     except rulers.RulerError as error:

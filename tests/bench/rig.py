@@ -41,11 +41,11 @@ def has_header(name: str) -> bool:
     return subprocess.run(["sh", "-c", command], check=False).returncode == 0
 
 
-def load_rulers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rulers", RULERS / "rulers.py")
+def load_ruler(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, RULERS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["rulers"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

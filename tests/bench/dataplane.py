@@ -1,0 +1,163 @@
+"""What a call costs in a pair of sidecars as Proa makes them: `make bench-dataplane`.
+
+Writes build/bench/dataplane.json, and prints a table. Two pairs of real Envoys in front of the same service, one as
+Proa makes it (`tests/bench/pairs.py`), one as small as a secure call allows, are put under load by turns; the small one
+twice in each round, which shows how far two runs of one thing differ here and now. Load and small pair are of the
+rulers (RULERS=<folder>). A goal is held against the end of the interval. Numbers of one run may be divided by each
+other, nothing else. FULL=1 takes twenty rounds, whatever they take.
+"""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+from tests.bench.pairs import NoPairError, Pair, minimal_pair, own_pair
+from tests.bench.rig import ROOT, free_port, load_ruler, missing
+from tests.bench.routed import path_of, translating
+
+RESULT = ROOT / "build" / "bench" / "dataplane.json"
+FULL = bool(os.environ.get("FULL"))
+METHODS, RETRIED = 1000, 100
+SERVICES, OF_EACH = 100, 10
+TRANSLATIONS = 7
+BUDGET = 40.0
+"""Seconds from the beginning to the last round when it is not FULL."""
+ROUNDS = 20
+FEWEST = 4
+"""With fewer there is no interval to speak of."""
+
+
+@dataclass
+class Row:
+    """A goal is held against `held`: the end of the interval, where there is one. A goal of None is only to be seen.
+
+    `control` is the small pair over itself. Where that is not 1, nothing was measured, and the row is not `valid`.
+    """
+
+    name: str
+    unit: str
+    goal: float | None
+    value: float
+    low: float
+    high: float
+    held: float
+    control: tuple[float, float, float] | None = None
+    valid: bool = True
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.goal is None or not self.valid else self.held <= self.goal
+
+    def __str__(self) -> str:
+        said = f"{self.name:<62} {self.value:7.3f} [{self.low:.3f} to {self.high:.3f}] {self.unit:<2}"
+        if not self.valid:
+            return f"{said} VOID: the small pair over itself is {self.control and self.control[0]:.3f}; repeat it"
+        return said if self.goal is None else f"{said} goal {self.goal:g}  {'met' if self.met else 'NOT MET'}"
+
+
+def main() -> int:
+    # Ends the blocks below as Ctrl-C does, and with them whatever was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    began = time.monotonic()
+    if lacking := missing():
+        return finish([], 0, [f"missing: {what}" for what in lacking])
+    rulers = load_ruler("rulers")
+    rows, rounds, failures = [translation()], 0, []
+    try:
+        rows[:0], rounds = calls(rulers, rulers.build(ROOT / "build" / "rulers"), began)
+    except (rulers.RulerError, NoPairError, OSError) as error:
+        failures = [f"{type(error).__name__}: {error}"]
+    return finish(rows, rounds, failures)
+
+
+def translation() -> Row:
+    took = [1e3 * translating(SERVICES, OF_EACH) for _ in range(TRANSLATIONS)]
+    name = f"one view of {SERVICES} services with {OF_EACH} methods, translated"
+    return Row(name, "ms", 100, median(took), min(took), max(took), median(took))
+
+
+def calls(rulers: ModuleType, tools: Path, began: float) -> tuple[list[Row], int]:
+    """The rows, and of how many rounds they are."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proa-bench-")))
+        application = free_port()
+        stack.enter_context(rulers.Echo(tools, f"tcp:{application}"))
+        own = stack.enter_context(own_pair(folder, application, METHODS, RETRIED))
+        minimal = stack.enter_context(minimal_pair(load_ruler("minimal_pair"), own, application))
+        arms = [arm(rulers, tools, pair) for pair in (own, minimal)]
+        warm = time.monotonic()
+        for run in (*arms, arms[1]):
+            run()
+        now = time.monotonic()
+        rounds = ROUNDS if FULL else rounds_in(began + BUDGET - now, now - warm)
+        return ratios(rulers.paired_ratio(*arms, rounds=rounds)), rounds
+
+
+def arm(rulers: ModuleType, tools: Path, pair: Pair) -> Callable[[], Mapping[str, float]]:
+    """Of the calls of one method that has a route and a retry policy of its own."""
+    load = rulers.Load(tools, f"tcp:{pair.port}", pair.pids, ("--path", path_of(METHODS - 1)))
+
+    def cpu(result: Mapping[str, Any]) -> float:
+        return sum(float(result["cpu_us_per_request"][name]) for name in pair.pids)
+
+    def run() -> dict[str, float]:
+        busy, single = load.saturate(), load.serial()
+        return {"cpu": cpu(busy), "rps": busy["rps"], "p50": single["p50_us"], "single": cpu(single)}
+
+    return run
+
+
+def rounds_in(seconds: float, one: float) -> int:
+    return max(FEWEST, min(ROUNDS, int(seconds / one)))
+
+
+def ratios(compared: Any) -> list[Row]:
+    named = {
+        "cpu": ("CPU per call at saturation", 1.10),
+        "rps": ("calls per second at saturation", None),
+        "p50": ("latency one at a time, median", None),
+        "single": ("CPU per call one at a time", None),
+    }
+    rows = []
+    for metric, (name, goal) in named.items():
+        ratio, control = compared.ratios[metric], compared.control[metric]
+        interval = (control.median, control.low, control.high)
+        spread = (ratio.median, ratio.low, ratio.high, ratio.high)
+        rows.append(Row(f"{name}, over the small pair", "x", goal, *spread, interval, compared.valid(metric)))
+    return rows
+
+
+def finish(rows: list[Row], rounds: int, failures: list[str]) -> int:
+    for row in rows:
+        print(row)
+    for failure in failures:
+        print(f"bench-dataplane: {failure}", file=sys.stderr)
+    content = {
+        "rows": [{**asdict(row), "met": row.met} for row in rows],
+        "methods": METHODS,
+        "retried": RETRIED,
+        "rounds": rounds,
+        "failures": failures,
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg(),
+    }
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(content, indent=2) + "\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
