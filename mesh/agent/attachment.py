@@ -83,6 +83,11 @@ class Attachment:
                         self._drained.set()
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
+        except asyncio.CancelledError:
+            # A channel that is closed cancels its calls, and whoever waits for one is told so as if he were cancelled.
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            return "the channel was exchanged for one with another certificate"
         finally:
             call.cancel()
         return "the control plane ended the stream"
