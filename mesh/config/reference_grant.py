@@ -19,6 +19,10 @@ class ToSpec(Spec):
     kind: Text
     name: Domain | None = None
 
+    def grant(self) -> GrantTo:
+        """The group of Service may be called by its name, as in other references."""
+        return GrantTo("" if self.group == "core" else self.group, self.kind, self.name or "")
+
 
 class ReferenceGrantSpec(Spec):
     from_: Annotated[tuple[FromSpec, ...], Field(alias="from", min_length=1, max_length=16)]
@@ -30,5 +34,5 @@ class ReferenceGrantSpec(Spec):
             name=name,
             where=where,
             sources=tuple(sorted(GrantFrom(one.group, one.kind, one.namespace) for one in self.from_)),
-            targets=tuple(sorted(GrantTo(one.group, one.kind, one.name or "") for one in self.to)),
+            targets=tuple(sorted(one.grant() for one in self.to)),
         )

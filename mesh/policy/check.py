@@ -183,6 +183,8 @@ def _route_remarks(route: AnyRoute) -> Iterator[ConfigError]:
     if route.hostnames:
         problem = "hostnames says nothing for calls to a Service, as Gateway API has it"
         yield ConfigError(route.where, problem, "Remove it, or match the header Host")
+    if not route.rules:
+        yield ConfigError(route.where, "rules: there are none, so every call gets UNIMPLEMENTED", "Add a rule")
     for index, rule in enumerate(route.rules):
         if rule.redirect is None and not any(one.weight for one in rule.backends):
             status = "UNAVAILABLE" if isinstance(route, GRPCRoute) else "500"

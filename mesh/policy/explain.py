@@ -74,13 +74,15 @@ def _explained(target: Target, path: tuple[str, str], topology: Topology, docume
         target=target,
         path=f"/{path[0]}/{path[1]}",
         method=method,
-        values=tuple(_values(found, policy, limited_as_unary(found, port, method))),
+        values=tuple(_values(found, policy, limited_as_unary(found, port, method), BY_PROTO if method else BUILT_IN)),
         remark=_remark(found, policy),
     )
 
 
-def _values(found: Mapping[str, Decided], policy: CallPolicy, unary: bool) -> Iterator[tuple[str, Decided]]:
-    """What is in force; who decided it, or for what follows from the proto that it does."""
+def _values(
+    found: Mapping[str, Decided], policy: CallPolicy, unary: bool, by_default: str
+) -> Iterator[tuple[str, Decided]]:
+    """What is in force, and who decided it: `by_default` on what a call is tried again when nobody says so."""
     of_streams = (("timeouts.stream_idle", policy.idle), ("timeouts.max_stream_duration", policy.deadline))
     limits = (("timeouts.request", policy.deadline),) if unary else of_streams
     for field, value in limits:
@@ -89,7 +91,7 @@ def _values(found: Mapping[str, Decided], policy: CallPolicy, unary: bool) -> It
         yield "retry.disabled", found["retry.disabled"]
         return
     for field in ("num_retries", "triggers", "per_try_timeout", "base_interval", "max_interval"):
-        place = BY_PROTO if field == "triggers" else BUILT_IN
+        place = by_default if field == "triggers" else BUILT_IN
         name, value = f"retry.{field}", getattr(policy.retry, field)
         yield name, Decided(value, found[name].place if name in found else place)
 

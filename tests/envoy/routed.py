@@ -32,7 +32,7 @@ NO_RESOLVER = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool",
 class Service(grpc.GenericRpcHandler):
     """Answers every gRPC method with what it got, as JSON; some methods do more.
 
-    `Fail` answers UNAVAILABLE, `Hang` nothing; `Watch` streams a first answer and then one for each `beat`, `Late` only
+    `Fail` answers UNAVAILABLE, `Break` too, after a first message of a stream, `Hang` nothing; `Watch` streams a first answer and then one for each `beat`, `Late` only
     the latter.
     """
 
@@ -54,6 +54,11 @@ class Service(grpc.GenericRpcHandler):
         yield self.answer(context)
         async for answer in self.late(request, context):
             yield answer
+
+    async def breaks(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
+        self.calls["Break"] += 1
+        yield self.answer(context)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "as asked")
 
     async def late(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         self.calls["Late"] += 1
@@ -79,8 +84,9 @@ class Service(grpc.GenericRpcHandler):
         async def unary(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             return await self.unary(method, context)
 
-        if method in ("Watch", "Late"):
-            return grpc.unary_stream_rpc_method_handler(self.stream if method == "Watch" else self.late)
+        streams = {"Watch": self.stream, "Late": self.late, "Break": self.breaks}
+        if method in streams:
+            return grpc.unary_stream_rpc_method_handler(streams[method])
         return grpc.unary_unary_rpc_method_handler(unary)
 
 

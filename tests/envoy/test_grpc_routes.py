@@ -220,3 +220,33 @@ async def test_only_what_does_no_harm_is_tried_again(
     async with routed(tmp_path, mesh, "stock", ALL, methods=[fail]) as envoy:
         assert await envoy.status("shop.Stock/Fail") == ("UNAVAILABLE", "as asked")
         assert envoy.services[ALL].calls["Fail"] == attempts
+
+
+async def test_a_stream_is_never_tried_again_after_its_first_message(tmp_path: Path) -> None:
+    """Not even where a policy asks for all there is; before it, only where a policy asks."""
+    broken, failed = (
+        Method("shop.Stock", name, server_streaming=True, idempotency=Idempotency.NO_SIDE_EFFECTS)
+        for name in ("Break", "Fail")
+    )
+    asked = policy("retry: {retryOn: {triggers: [unavailable, reset, cancelled, internal]}, allowUnsafe: true}")
+    for mesh, attempts in ((SHOP, 1), ((*SHOP, asked), 3)):
+        async with routed(tmp_path, mesh, "stock", ALL, methods=[broken, failed]) as envoy:
+            stream = envoy.channel.unary_stream("/shop.Stock/Break")(b"")
+            assert await stream.read()
+            with pytest.raises(grpc.aio.AioRpcError, match="as asked"):
+                await stream.read()
+            assert await envoy.status("shop.Stock/Fail") == ("UNAVAILABLE", "as asked")
+            assert envoy.services[ALL].calls == {"Break": 1, "Fail": attempts}
+
+
+async def test_a_service_that_is_down_is_not_buried_in_retries(tmp_path: Path) -> None:
+    """Of 200 calls at once at most a fifth is tried again at a time, whatever a policy says."""
+    fail = Method("shop.Stock", "Fail", idempotency=Idempotency.IDEMPOTENT)
+    asked = policy("retry: {numRetries: 10, perRetry: {backOff: {baseInterval: 1s}}}")
+    async with routed(tmp_path, [*SHOP, asked], "stock", ALL, methods=[fail]) as envoy:
+        calls = [asyncio.create_task(envoy.status("shop.Stock/Fail", timeout=1)) for _ in range(200)]
+        answers = {(await call)[0] for call in calls}
+        attempts = envoy.services[ALL].calls["Fail"]
+
+    assert answers <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
+    assert 200 < attempts <= 300

@@ -191,6 +191,7 @@ def test_a_grant_names_who_may_refer_to_what() -> None:
     assert not grant.allows("GRPCRoute", "shop", ORDERS)
     assert not grant.allows("GRPCRoute", "web", V2)
     assert not grant.allows("GRPCRoute", "web", ServiceRef("other", "orders", 50051))
+    assert meaning(a_document("ReferenceGrant", "g", spec.replace('""', "core"))) == grant
 
 
 MODIFIER = "filters: [{type: RequestHeaderModifier, requestHeaderModifier: %s}]"

@@ -77,6 +77,10 @@ def test_a_method_of_a_service_without_a_schema_is_one_of_which_nothing_is_known
     [found] = explain("mail", "shop.v1.Mail/Send")
 
     assert (found.method, values(found)["timeouts.stream_idle"][0]) == (None, timedelta(hours=1))
+    assert values(found)["retry.triggers"] == (
+        ("connect-failure", "refused-stream", "reset-before-request"),
+        "built-in",
+    )
 
 
 @pytest.mark.parametrize(
