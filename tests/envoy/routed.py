@@ -32,8 +32,8 @@ NO_RESOLVER = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool",
 class Service(grpc.GenericRpcHandler):
     """Answers every gRPC method with what it got, as JSON; some methods do more.
 
-    `Fail` answers UNAVAILABLE, `Break` too, after a first message of a stream, `Hang` nothing; `Watch` streams a first answer and then one for each `beat`, `Late` only
-    the latter.
+    `Fail` answers UNAVAILABLE, `Hang` nothing. Streams: `Watch` has a first answer and then one for each `beat`, `Late`
+    only the latter, `Break` the first answer and then UNAVAILABLE.
     """
 
     name: str

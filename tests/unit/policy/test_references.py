@@ -257,9 +257,9 @@ def test_rules_that_answer_nothing_and_names_that_mean_nothing_are_told() -> Non
     found = remarks(documents(grpc, http, a_grpc_route("none", "")), topology(), ())
 
     assert [error.problem for error in found] == [
+        "rules: there are none, so every call gets UNIMPLEMENTED",
         "hostnames says nothing for calls to a Service, as Gateway API has it",
         "rules.0: all weights are 0, so the calls that fit get UNAVAILABLE",
-        "rules: there are none, so every call gets UNIMPLEMENTED",
         "rules.0: there are no backendRefs, so the calls that fit get 500",
     ]
 
