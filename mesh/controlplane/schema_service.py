@@ -133,12 +133,16 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
             raise UsageError(instance.node_id, "the digest of its offer is none", "Send SHA-256 in hexadecimal")
         if not 0 <= message.size <= LARGEST_SET:
             raise LimitError(instance.node_id, f"descriptors of {message.size} bytes", "16 MiB is the most")
+        try:
+            read_at = message.read_at.ToDatetime(UTC)
+        except (ValueError, OverflowError) as error:
+            raise UsageError(instance.node_id, "its offer was read at no time", "Send when it was") from error
         offer = Offer(
             source=SOURCES[message.source],
             digest=message.digest,
             size=message.size,
             # A clock that is ahead must not keep later ones out.
-            read_at=min(message.read_at.ToDatetime(UTC), self._now()),
+            read_at=min(read_at, self._now()),
             undescribed=tuple(_printable(name) for name in message.undescribed[:MOST_UNDESCRIBED]),
             problem=_printable(message.problem),
         )

@@ -115,8 +115,8 @@ async def test_services_that_are_in_a_file_and_not_served_are_left_out() -> None
 
 async def test_a_server_that_sends_imports_only_when_asked_is_asked() -> None:
     known = {
-        "shop.v1.Orders": a_file("a.proto", "Orders", imports=["b.proto", "gone.proto"]),
-        "b.proto": a_file("b.proto", imports=["c.proto", "a.proto"]),
+        "shop.v1.Orders": a_file("a.proto", "Orders", "Stock", imports=["b.proto", "gone.proto"]),
+        "b.proto": a_file("b.proto", imports=["c.proto", "a.proto", "gone.proto"]),
         "c.proto": a_file("c.proto", imports=["c.proto"]),
     }
     asked: list[str] = []
@@ -125,7 +125,7 @@ async def test_a_server_that_sends_imports_only_when_asked_is_asked() -> None:
         name = question.file_containing_symbol or question.file_by_filename
         asked.append(name)
         if question.HasField("list_services"):
-            return services("shop.v1.Orders")
+            return services("shop.v1.Orders", "shop.v1.Stock")
         return files(known[name]) if name in known else NO_SUCH
 
     async with serving(answering(answer), V1) as port:
@@ -133,6 +133,24 @@ async def test_a_server_that_sends_imports_only_when_asked_is_asked() -> None:
 
     assert {name for name, _ in found.files} == {"a.proto", "b.proto", "c.proto"}
     assert sorted(asked) == ["", "b.proto", "c.proto", "gone.proto", "shop.v1.Orders"]
+
+
+async def test_a_server_that_does_not_end_its_answers_has_no_more_than_a_few_open() -> None:
+    counts = [0]
+
+    async def lasting(questions: AsyncIterator[Question], context: Any) -> AsyncIterator[Answer]:
+        question = await anext(questions)
+        counts.append(counts[-1] + 1)
+        try:
+            yield services(*(f"s.S{n}" for n in range(50))) if question.HasField("list_services") else NO_SUCH
+            await asyncio.Event().wait()
+        finally:
+            counts.append(counts[-1] - 1)
+
+    async with serving(lasting, V1) as port:
+        await reflect(port)
+
+    assert max(counts) < 20
 
 
 async def test_a_service_without_a_file_is_told_by_name() -> None:

@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from grpc_reflection.v1alpha import reflection
 
 import mesh.agent.schema
+from mesh.agent.reflection import Reflected
 from mesh.agent.schema import SchemaReport
 from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
 from mesh.model.descriptors import digest_of, read
@@ -129,6 +130,78 @@ async def test_a_refusal_is_tried_again(
         await eventually(lambda: control_plane.offers)
 
     assert control_plane.refusals == []
+
+
+async def test_a_refusal_that_will_stay_is_not_tried_again(
+    control_plane: ControlPlane, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh.agent.schema, "FIRST_WAIT", mesh.agent.schema.FIRST_WAIT / 100)
+    control_plane.refusals = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+    async with reflecting(CATALOG) as port, control_plane.told_by([port]) as report:
+        report.service_is(healthy=True)
+        await eventually(lambda: len(control_plane.refusals) == 1)
+        await asyncio.sleep(0.3)  # thirty times as long as the first wait
+        assert len(control_plane.refusals) == 1
+        report.attached()
+        await eventually(lambda: not control_plane.refusals)
+
+
+class Ending:
+    """A stream that the control plane ends while descriptors are sent."""
+
+    async def write(self, message: schema_pb2.ReportSchemaRequest) -> None:
+        if message.HasField("piece"):
+            raise asyncio.InvalidStateError
+
+    async def read(self) -> schema_pb2.ReportSchemaResponse:
+        return schema_pb2.ReportSchemaResponse(wanted=schema_pb2.SchemaWanted())
+
+
+async def test_a_stream_that_ends_is_opened_again(eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.agent.schema, "FIRST_WAIT", mesh.agent.schema.FIRST_WAIT / 100)
+    opened: list[Ending] = []
+
+    class Stub:
+        def ReportSchema(self, timeout: float) -> Ending:
+            opened.append(Ending())
+            return opened[-1]
+
+    stub: Any = Stub()
+    async with reflecting(CATALOG) as port:
+        report = SchemaReport(stub, ORDERS, [port], "")
+        task = asyncio.create_task(report.run())
+        report.service_is(healthy=True)
+        await eventually(lambda: len(opened) == 3 or task.done())
+        assert not task.done()
+        task.cancel()
+
+
+async def test_ports_that_tell_too_much_together_tell_nothing(
+    control_plane: ControlPlane, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reflect(port: int) -> Reflected:
+        return Reflected(((f"{port}.proto", b"x" * (9 * 1024 * 1024)),))
+
+    monkeypatch.setattr(mesh.agent.schema, "reflect", reflect)
+    async with control_plane.told_by([1, 2]) as report:
+        report.service_is(healthy=True)
+        await eventually(lambda: control_plane.offers)
+
+    assert control_plane.offers[0].problem == "its descriptors have more than 16 MiB"
+
+
+async def test_of_a_file_without_end_no_more_is_read_than_counts(
+    control_plane: ControlPlane, eventually: Eventually, tmp_path: Path
+) -> None:
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(2**42)  # 4 TiB that no disk holds
+
+    async with control_plane.told_by([1], str(path)) as report:
+        report.service_is(healthy=True)
+        await eventually(lambda: control_plane.offers)
+
+    assert control_plane.offers[0].problem.endswith("it has more than 16 MiB")
 
 
 async def test_a_service_without_reflection_is_told_with_its_reason(

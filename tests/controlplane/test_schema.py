@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
 from mesh.controlplane import schema_service
@@ -156,6 +157,13 @@ async def test_a_service_without_reflection_says_so_and_is_no_failure(client):
             "no source that an agent can have",
             id="that calls itself a push",
         ),
+        pytest.param(
+            an_offer(b"x", read_at=Timestamp(seconds=10**17)),
+            [],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "was read at no time",
+            id="of a time that is none",
+        ),
     ],
 )
 async def test_an_offer_that_cannot_be_is_refused(client, offer, pieces, code, words):
@@ -194,6 +202,48 @@ async def test_an_agent_that_sends_more_than_it_offered_is_not_believed(client):
     async with client.attached():
         with pytest.raises(grpc.aio.AioRpcError, match="what came is something else"):
             await told(client, an_offer(content), [content + b"more"])
+
+
+async def test_nothing_is_waited_for_that_was_not_offered(client):
+    await client.start_with(workload("orders"))
+    content = a_set("Get")
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    async with client.attached(), asyncio.timeout(10):
+        call = stub.ReportSchema()
+        await call.write(schema_pb2.ReportSchemaRequest(offer=an_offer(content)))
+        assert (await call.read()).HasField("wanted")
+        await call.write(schema_pb2.ReportSchemaRequest(piece=content))
+        assert (await call.read()).HasField("kept")
+
+
+async def test_what_another_instance_sends_meanwhile_is_not_asked_for_again(client):
+    await client.start_with(workload("orders"))
+    content = a_set("Get")
+    stub: Any = schema_pb2_grpc.SchemaServiceStub(client.channel)
+    async with client.attached():
+        calls = [stub.ReportSchema() for _ in range(schema_service.TRANSFERS)]
+        for number, call in enumerate(calls):
+            offered = content if call is calls[-1] else b"x" * (number + 1)
+            await call.write(schema_pb2.ReportSchemaRequest(offer=an_offer(offered)))
+            assert (await call.read()).HasField("wanted")
+        waiting = asyncio.create_task(told(client, an_offer(content), [content]))
+        assert await asyncio.wait([waiting], timeout=0.3) == (set(), {waiting})
+
+        await calls[-1].write(schema_pb2.ReportSchemaRequest(piece=content))
+
+        assert await waiting == ["kept"]
+        for call in calls:
+            call.cancel()
+
+
+async def test_a_clock_that_is_ahead_keeps_nobody_out(client):
+    await client.start_with(workload("orders"))
+    early, late = a_set("Get"), a_set("Get", "Put")
+    async with client.attached():
+        await told(client, an_offer(early, read_at=NOON + timedelta(days=900)), [early])
+        await told(client, an_offer(late, read_at=NOON), [late])
+
+    assert [method.name for method in (await listed(client)).methods] == ["Get", "Put"]
 
 
 async def test_an_agent_that_stops_sending_holds_up_nobody(client, monkeypatch):

@@ -9,10 +9,38 @@ from mesh.controlplane.schema_view import service_schema
 from mesh.model.descriptors import Reading
 from mesh.model.schema import CallOptions, Method, RateLimit, Schema
 from mesh.model.traffic import Retry, Timeouts
-from mesh.registry.known import Offer, Source
-from mesh.registry.schemas import observed
+from mesh.registry.known import Offer, Origin, Source
+from mesh.registry.schemas import observed, pushed
 from mesh.registry.state import State
 from tests.unit.registry.builders import NOON, applied, workload
+
+
+def test_how_a_push_differs_is_said_but_for_what_nobody_pushes() -> None:
+    get, put, check = Method("s.S", "Get"), Method("s.S", "Put"), Method("grpc.health.v1.Health", "Check")
+    state = applied(State(), workload()).state
+    offer = Offer(Source.REFLECTION, "told", 10, NOON)
+    state = observed(state, "shop", "orders", offer, Reading(Schema.of([get, check])), NOON)
+    for schema, digest in ((Schema.of([get]), "same"), (Schema.of([put]), "other")):
+        origin, offer = Origin("shop", service="orders"), Offer(Source.PUSH, digest, 10, NOON)
+        state = pushed(state, origin, offer, Reading(schema), NOON, allow_unresolved=False)
+        topology = state.topology()
+        service = topology.services["shop", "orders"]
+        found = service_schema(service, state.documents().workloads, [origin], state.known, topology)
+        assert [(one.workload, one.overridden) for one in found.versions] == [("", False), ("orders", True)]
+        differences = found.versions[1].differences
+        assert list(differences) == (
+            [] if digest == "same" else ["s.S/Get is there, and was not pushed", "s.S/Put was pushed, and is not there"]
+        )
+
+
+def test_a_service_that_never_told_anything_has_not_told_it_since_a_time() -> None:
+    state = applied(State(), workload()).state
+    state = observed(state, "shop", "orders", Offer(Source.REFLECTION, "", 0, NOON), Reading(Schema()), NOON)
+    topology = state.topology()
+
+    found = service_schema(topology.services["shop", "orders"], state.documents().workloads, (), state.known, topology)
+
+    assert not found.versions[0].HasField("since")
 
 
 def shown(*methods: Method) -> schema_pb2.ServiceSchema:

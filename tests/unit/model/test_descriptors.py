@@ -202,6 +202,10 @@ def test_retries_can_be_switched_off_in_a_proto() -> None:
             "back_off.max_interval is shorter than base_interval",
         ),
         ({"rate_limit": {"per": {"seconds": 1}}}, "rate_limit needs `requests` and `per`"),
+        (
+            {"rate_limit": {"requests": 1_000_000_001, "per": {"seconds": 1}}},
+            "rate_limit needs `requests` and `per`",
+        ),
         ({"rate_limit": {"requests": 5, "per": {"seconds": -1}}}, "rate_limit needs `requests` and `per`"),
         (
             {"authorization": {"callers": ["we b"]}},
@@ -217,6 +221,13 @@ def test_an_option_that_makes_no_sense_is_left_out_with_a_sentence(option: dict[
     assert said.timeouts in (None, Timeouts())
     assert said.retry in (None, Retry(), Retry(base_interval=timedelta(seconds=2)))
     assert (said.rate_limit, said.callers) == (None, ())
+
+
+def test_of_very_many_callers_some_count() -> None:
+    method, problems = the_method(an_option(authorization={"callers": [f"caller-{n}" for n in range(101)]}))
+
+    assert len(method.options.callers) == 100
+    assert problems
 
 
 def test_an_extension_of_somebody_else_with_our_number_is_not_taken_for_ours() -> None:

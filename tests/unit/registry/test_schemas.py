@@ -160,11 +160,19 @@ def test_descriptors_are_bounded_altogether(state: State) -> None:
     half = MOST_BYTES // 2 + 1
     state = told(state, GET, size=half)
 
-    refused = told(state, PUT, by="canary", size=half)
+    refused = told(state, PUT, by="canary", size=half, undescribed=("shop.v1.Dark",))
     assert methods(refused, "v2") is None
     assert refused.known[Origin("shop", "canary")].problems == ("all descriptors together have more than 256 MiB",)
     with pytest.raises(LimitError, match="more than 256 MiB"):
         push(state, PUT, size=half)
+
+
+def test_one_content_counts_once_however_many_have_it(state: State) -> None:
+    offer = Offer(Source.REFLECTION, "same", MOST_BYTES, NOON)
+    for by in ("orders", "canary"):
+        state = observed(state, "shop", by, offer, reading(GET), NOON)
+
+    assert (methods(state, "v1"), methods(state, "v2")) == ((GET,), (GET,))
 
 
 @pytest.mark.parametrize(
