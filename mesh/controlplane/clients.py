@@ -11,7 +11,7 @@ from mesh.policy.grpc_client import beyond_clients, route_beyond_clients
 from mesh.policy.retry import policies_for
 from mesh.policy.routing import routes_to
 from mesh.registry.registry import Registry
-from mesh.registry.status import Delivery, ResourceStatus, StatusBoard
+from mesh.registry.status import ResourceStatus, StatusBoard
 from mesh.snapshot.types import LISTENER, ROUTE
 from mesh.xds.source import Source
 
@@ -47,7 +47,7 @@ class Clients:
 
     def _unheeded(self, instance: InstanceId, follows: Iterable[ResourceStatus]) -> Iterator[str]:
         for one in follows:
-            if one.type_url == ROUTE and one.delivery is not Delivery.ABSENT:
+            if one.type_url == ROUTE and one.version:
                 yield from self._about(upstream_routes_target(one.name), instance.namespace)
 
     def _about(self, target: Target, caller_namespace: str) -> Iterator[str]:

@@ -36,12 +36,13 @@ class Proxy:
     responses: int = 0
     unanswered: list[discovery_pb2.DeltaDiscoveryRequest] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def subscribe(self, type_url: str, *names: str, node: str = "", **more: Any) -> None:
         request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names, **more)
         if node:
             request.node.CopyFrom(base_pb2.Node(id=node))
-        await self.call.write(request)
+        await self._write(request)
 
     async def run(self) -> None:
         async for response in self.call:
@@ -61,7 +62,11 @@ class Proxy:
         """Answers for what has come, and for all that comes from now on."""
         self.acknowledges = True
         while self.unanswered:
-            await self.call.write(self.unanswered.pop(0))
+            await self._write(self.unanswered.pop(0))
+
+    async def _write(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        async with self.writing:  # gRPC cannot do two at a time
+            await self.call.write(request)
 
     def _take(self, response: discovery_pb2.DeltaDiscoveryResponse) -> None:
         held = self.has.setdefault(response.type_url, {})

@@ -21,6 +21,18 @@ from tests.unit.registry.builders import policy, workload
 CLIENT = InstanceId.of_client("shop", "reporter", "1f2e")
 ROUTES = "upstream/shop/inventory/50051"
 
+CHANGING = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: changing, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: depot, namespace: far}]
+  rules:
+    - matches: [{method: {service: a.B}}, {method: {service: a.C}}]
+      filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-debug]}}]
+"""
+"""What callers in `shop` want of a service elsewhere."""
+
 
 def hello(**changes: str) -> agents_pb2.Hello:
     said = {"namespace": "shop", "service_account": "reporter", "instance": "1f2e", **changes}
@@ -209,6 +221,46 @@ async def test_what_a_client_does_not_do_is_said_of_it_and_of_no_sidecar(shop: P
     assert often.startswith("BackendTrafficPolicy/shop/often (")
     assert "retry.numRetries 9" in often
     assert not proxies["shop/orders/orders-0"].unmet
+
+
+async def test_what_a_sidecar_follows_is_no_matter_of_what_clients_do(shop: Plane) -> None:
+    await shop.client.apply(policy("often", "inventory", retries=9))
+    trusted = await credentials(shop.client, namespace="shop", workload="orders")
+    async with (
+        shop.client.attached("orders-0"),
+        proxy(shop.settings.xds, "shop/orders/orders-0", trusted, asks=[]) as sidecar,
+    ):
+        await sidecar.subscribe(ROUTE, ROUTES, node="shop/orders/orders-0")
+        await sidecar.until(ROUTES)
+        proxies = await listed(shop.client, lambda found: len(found) == 1)
+
+    assert not proxies["shop/orders/orders-0"].unmet
+
+
+async def test_what_concerns_a_service_of_another_namespace_is_said_once(shop: Plane) -> None:
+    """Its policies are those of its own namespace; routes may be the caller's."""
+    far = [text.replace("namespace: shop", "namespace: far") for text in (workload("depot"), policy("p", "depot", 9))]
+    await shop.client.apply(*far, workload("depot"), policy("near", "depot", 8), CHANGING)
+    async with told(shop, "depot.far") as client:
+        await client.subscribe(ROUTE, "upstream/far/depot/50051")
+        await client.until("upstream/far/depot/50051")
+        proxies = await listed(shop.client, lambda found: len(found[CLIENT.node_id].unmet) > 0)
+
+    often, changes = proxies[CLIENT.node_id].unmet
+    assert often.startswith("BackendTrafficPolicy/far/p (")
+    assert changes == "GRPCRoute shop/changing: a gRPC client changes no headers"
+
+
+@pytest.mark.parametrize(
+    "name", ["garbage", "upstream/shop/inventory/http", "upstream/a/b/c/d/e/f", ROUTES + "/v9", ""]
+)
+async def test_routes_that_cannot_be_are_asked_for_in_vain(shop: Plane, name: str) -> None:
+    async with told(shop, "inventory") as client:
+        await client.subscribe(ROUTE, name, ROUTES)
+        await client.until(ROUTES)
+        proxies = await listed(shop.client, lambda found: CLIENT.node_id in found)
+
+    assert list(proxies[CLIENT.node_id].unmet) == []
 
 
 async def test_what_is_said_of_a_client_is_bounded(shop: Plane) -> None:
