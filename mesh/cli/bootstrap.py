@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mesh.cli.options import Format, ServerOption, StateOption
+from mesh.errors import UsageError
 from mesh.model.names import DEFAULT_NAMESPACE
 
 bootstrap = typer.Typer(name="bootstrap", help="Join the mesh without a sidecar.", no_args_is_help=True)
@@ -58,6 +59,8 @@ def grpc(
             else:
                 write(json.loads(path.read_text()), output)
 
+    if not service_account:
+        raise UsageError("--service-account", "this is no name", "Name the account that the client is to be")
     address = address_of(state, server)
     try:
         asyncio.run(run(address, namespace, service_account, ClientFolder(folder.absolute()), say_ready, token))

@@ -149,6 +149,15 @@ def test_who_cannot_be_is_told_so(shared: RunningMesh, tmp_path: Path, account: 
     assert "Traceback" not in refused.stderr
 
 
+def test_an_account_without_a_name_is_said_to_be_none(tmp_path: Path) -> None:
+    """As of a variable that is not set. To the control plane it would be a workload without a name."""
+    refused = proa("bootstrap", "grpc", "--service-account", "", "--dir", str(tmp_path / "c"))
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --service-account: this is no name.")
+    assert not (tmp_path / "c").exists()
+
+
 def test_without_a_mesh_it_says_how_to_start_one(tmp_path: Path) -> None:
     refused = proa(
         "bootstrap", "grpc", "--service-account", "a", "--dir", str(tmp_path / "c"), "--state", str(tmp_path)

@@ -1,6 +1,7 @@
 """The folder of a gRPC client without a sidecar."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,16 @@ def test_a_bootstrap_that_is_none_is_replaced(folder: ClientFolder, found: bytes
 
     assert folder.keep_bootstrap(folder.client("shop", "reporter"), XDS)
     assert json.loads(folder.bootstrap.read_text())["node"]["id"].startswith("shop/sa:reporter/")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="nobody else can give a folder away")
+def test_the_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Root may write there, and its owner may read."""
+    tmp_path.chmod(0o700)
+    os.chown(tmp_path, 65_534, -1)
+
+    with pytest.raises(StateError, match="others may look into this folder"):
+        ClientFolder(tmp_path).claim()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
