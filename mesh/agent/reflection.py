@@ -45,7 +45,11 @@ class Reflected:
 
 
 class ReflectionError(Exception):
-    """Why nothing is known, for people."""
+    """Why nothing is known, for people, and whether it may be otherwise soon."""
+
+    def __init__(self, why: str, *, may_pass: bool = False) -> None:
+        super().__init__(why)
+        self.may_pass = may_pass
 
 
 async def reflect(port: int) -> Reflected:
@@ -57,9 +61,10 @@ async def reflect(port: int) -> Reflected:
         ):
             return await _reflect(channel)
     except TimeoutError:
-        raise ReflectionError(f"it did not answer all of server reflection within {SECONDS:g} s") from None
+        why = f"it did not answer all of server reflection within {SECONDS:g} s"
+        raise ReflectionError(why, may_pass=True) from None
     except grpc.aio.AioRpcError as error:
-        raise ReflectionError(_words(error)) from error
+        raise ReflectionError(_words(error), may_pass=error.code() is grpc.StatusCode.UNAVAILABLE) from error
 
 
 async def _reflect(channel: grpc.aio.Channel) -> Reflected:

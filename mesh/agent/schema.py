@@ -21,6 +21,9 @@ PIECE: Final = 1024 * 1024
 PATIENCE: Final = 60.0
 """Seconds for the control plane to take it; it takes only a few at a time."""
 
+AGAIN: Final = timedelta(minutes=1)
+"""A service that was too slow, or was gone when it was asked, is asked again after this time."""
+
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=1)
 
 FINAL: Final = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT)
@@ -41,6 +44,7 @@ class SchemaReport:
         self._due = False
         self._attached = False
         self._wake = asyncio.Event()
+        self._may_pass = False
         self._offer = schema_pb2.SchemaOffer()
         self._content = b""
 
@@ -67,31 +71,34 @@ class SchemaReport:
             if self._attached:
                 self._attached, told = False, False
             if told or not self._offer.workload:
-                self._wake.clear()
                 if not (self._due or self._attached):
-                    await self._wake.wait()
+                    await self._woken(AGAIN if self._may_pass else None)
+                    if self._may_pass and self._healthy and not self._due:
+                        before = self._offer
+                        await self._read()
+                        told = told and _same(before, self._offer)
             elif told := await self._told():
                 backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
             else:
                 await self._woken(jittered(backoff.after(timedelta())))
 
-    async def _woken(self, at_latest: timedelta) -> None:
+    async def _woken(self, at_latest: timedelta | None) -> None:
         self._wake.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(at_latest.total_seconds()):
+            async with asyncio.timeout(at_latest.total_seconds() if at_latest else None):
                 await self._wake.wait()
 
     async def _read(self) -> None:
         """Makes the next offer."""
         undescribed: tuple[str, ...] = ()
-        content, problem = b"", ""
+        content, problem, self._may_pass = b"", "", False
         try:
             if self._file:
                 content = await asyncio.to_thread(_descriptors, Path(self._file))
             else:
-                content, undescribed = await _reflected(self._ports)
+                content, undescribed, self._may_pass = await _reflected(self._ports)
         except ReflectionError as error:
-            problem = str(error)
+            problem, self._may_pass = str(error), error.may_pass
         self._content = content
         self._offer = schema_pb2.SchemaOffer(
             namespace=self._who.namespace,
@@ -140,11 +147,20 @@ def _descriptors(path: Path) -> bytes:
     return content
 
 
-async def _reflected(ports: Collection[int]) -> tuple[bytes, tuple[str, ...]]:
-    """The descriptors of all ports, and what is not described. Raises ReflectionError when nothing is."""
+def _same(one: schema_pb2.SchemaOffer, other: schema_pb2.SchemaOffer) -> bool:
+    """But for the time at which it was read."""
+    return (one.digest, one.problem, one.undescribed) == (other.digest, other.problem, other.undescribed)
+
+
+async def _reflected(ports: Collection[int]) -> tuple[bytes, tuple[str, ...], bool]:
+    """The descriptors of all ports, what is not described, and whether more may be soon.
+
+    Raises ReflectionError when nothing is.
+    """
     files: set[tuple[str, bytes]] = set()
     undescribed: set[str] = set()
     silent: set[str] = set()
+    may_pass = False
     why = ReflectionError("its server reflection names no service")
     for port in ports:
         try:
@@ -152,12 +168,13 @@ async def _reflected(ports: Collection[int]) -> tuple[bytes, tuple[str, ...]]:
         except ReflectionError as error:
             why = error
             silent.add(host_port(port))
+            may_pass = may_pass or error.may_pass
         else:
             files.update(found.files)
             undescribed.update(found.undescribed)
     content = packed(files)
     if not content and not undescribed:
-        raise why
+        raise ReflectionError(str(why), may_pass=may_pass)
     if len(content) > LARGEST_SET:
         raise ReflectionError(f"its descriptors have more than {LARGEST_SET >> 20} MiB")
-    return content, tuple(sorted(undescribed | silent))
+    return content, tuple(sorted(undescribed | silent)), may_pass

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from grpc_reflection.v1alpha import reflection
 
 import mesh.agent.schema
-from mesh.agent.reflection import Reflected
+from mesh.agent.reflection import Reflected, ReflectionError
 from mesh.agent.schema import SchemaReport
 from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
 from mesh.model.descriptors import digest_of, read
@@ -130,6 +131,48 @@ async def test_a_refusal_is_tried_again(
         await eventually(lambda: control_plane.offers)
 
     assert control_plane.refusals == []
+
+
+async def test_a_service_that_was_too_slow_is_asked_again_and_only_what_is_new_is_told(
+    control_plane: ControlPlane, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh.agent.schema, "AGAIN", timedelta(milliseconds=20))
+    answers = [ReflectionError("slow", may_pass=True)] * 3
+
+    async def reflect(port: int) -> Reflected:
+        if answers and port == 2:
+            raise answers.pop()
+        return Reflected(undescribed=(f"shop.v1.{port}",))
+
+    monkeypatch.setattr(mesh.agent.schema, "reflect", reflect)
+    async with control_plane.told_by([1, 2]) as report:
+        report.service_is(healthy=True)
+        await eventually(lambda: len(control_plane.offers) == 2)
+
+    first, second = (list(offer.undescribed) for offer in control_plane.offers)
+    assert first == ["127.0.0.1:2", "shop.v1.1"]
+    assert second == ["shop.v1.1", "shop.v1.2"]
+
+
+@pytest.mark.parametrize(("may_pass", "healthy"), [(False, True), (True, False)])
+async def test_a_service_that_is_ill_or_has_no_reflection_is_not_asked_again(
+    control_plane: ControlPlane, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, may_pass: bool, healthy: bool
+) -> None:
+    monkeypatch.setattr(mesh.agent.schema, "AGAIN", timedelta(milliseconds=1))
+    asked: list[int] = []
+
+    async def reflect(port: int) -> Reflected:
+        asked.append(port)
+        report.service_is(healthy=healthy)
+        raise ReflectionError("no", may_pass=may_pass)
+
+    monkeypatch.setattr(mesh.agent.schema, "reflect", reflect)
+    async with control_plane.told_by([1]) as report:
+        report.service_is(healthy=True)
+        await eventually(lambda: control_plane.offers)
+        await asyncio.sleep(0.2)  # two hundred times as long as it would take
+
+    assert asked == [1]
 
 
 async def test_a_refusal_that_will_stay_is_not_tried_again(

@@ -1,15 +1,18 @@
 """What `proa check` makes of what a mesh says."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from mesh.api.proa.v1 import agents_pb2, documents_pb2, schema_pb2, status_pb2
 from mesh.cli.certificates import Certificate
 from mesh.cli.check import CHECKS, Finding, Mesh
+from mesh.cli.main import app
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -178,6 +181,21 @@ def test_what_is_only_on_its_way_or_not_of_the_kind_is_not_wrong() -> None:
     )
 
     assert found(mesh) == []
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "json"]])
+def test_a_control_plane_that_does_not_answer_is_an_error_with_a_remedy(output: list[str]) -> None:
+    done = CliRunner().invoke(app, ["check", "--server", "unix:/no/such.sock", *output])
+
+    assert done.exit_code == 1
+    if output:
+        [only] = json.loads(done.stdout)["checks"]
+        assert (only["check"], only["result"]) == ("The control plane answers", "error")
+        assert only["findings"][0]["remedy"].startswith("Start a mesh")
+    else:
+        first, second = done.stdout.splitlines()
+        assert first == "error   The control plane answers"
+        assert "the control plane does not answer. Start a mesh" in second
 
 
 def test_each_check_is_a_sentence_of_its_own() -> None:
