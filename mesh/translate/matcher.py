@@ -4,7 +4,7 @@ A tree leads to a list of routes, and Envoy does not look further when none of t
 that can fit a path which leads there, in order.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -14,6 +14,7 @@ from mesh.api.envoy.config.route.v3 import route_components_pb2
 from mesh.api.envoy.type.matcher.v3 import http_inputs_pb2, string_pb2
 from mesh.api.xds.core.v3 import extension_pb2
 from mesh.api.xds.type.matcher.v3 import matcher_pb2
+from mesh.api.xds.type.matcher.v3 import string_pb2 as xds_string_pb2
 from mesh.model.route import GrpcMatch
 from mesh.policy.calls import CallPolicy
 from mesh.policy.routing import Route, fits
@@ -25,12 +26,16 @@ from mesh.translate.wrappers import typed_config
 MOST_LINEAR: Final = 20
 """So many routes may stand in a list; more cost more than a tree (docs/benchmarks.md)."""
 
+MOST_IN_TREE: Final = 10_000
+"""So many routes may stand in a tree: about 6 MB. Rules for all methods are in the list of each of them."""
+
 EVERYTHING: Final = RouteMatch(prefix="/")
 A_QUERY: Final = RouteMatch(
     prefix="/", headers=[HeaderMatcher(name=":path", string_match=string_pb2.StringMatcher(contains="?"))]
 )
 
 _Matcher = matcher_pb2.Matcher
+_Predicate = _Matcher.MatcherList.Predicate
 _PATH: Final = extension_pb2.TypedExtensionConfig(
     name="path", typed_config=typed_config(http_inputs_pb2.HttpRequestHeaderMatchInput(header_name=":path"))
 )
@@ -45,7 +50,10 @@ class Leaf(NamedTuple):
 
 
 def fill(made: route_components_pb2.VirtualHost, host: VirtualHost) -> None:
-    """Gives the virtual host its routes. What differs only in headers stands in a list, however long it is."""
+    """Gives the virtual host its routes.
+
+    What differs only in headers stands in a list, however long it is, and so does what would be too large as a tree.
+    """
     first = tuple(islice(in_order(host), MOST_LINEAR))
     tree = _Matcher.OnMatch() if len(first) < MOST_LINEAR else _branches(host)
     if tree.HasField("matcher"):
@@ -100,6 +108,8 @@ def _grpc_tree(host: VirtualHost) -> _Matcher.OnMatch:
     own = dict(host.calls.methods)
     named = {path: host.calls.otherwise for route in host.routes if (path := _one_path(route))}
     routes = ByMethod(host.routes)
+    if _more_than(MOST_IN_TREE, (one for path in {**named, **own} for one in routes.that_fit(path))):
+        return _by_policy(host)
     methods = {
         path: _list(_closed((Leaf(m, route, calls) for route, m in routes.that_fit(path)), host))
         for path, calls in sorted({**named, **own}.items())
@@ -113,10 +123,46 @@ def _grpc_tree(host: VirtualHost) -> _Matcher.OnMatch:
     return _tree("exact_match_map", methods, _tree("prefix_match_map", prefixes, rest))
 
 
+def _by_policy(host: VirtualHost) -> _Matcher.OnMatch:
+    """The methods that have a policy in common share a list of all routes; a call is compared with one after another.
+
+    So what a schema adds is a path for each of its methods, and not a list.
+    """
+    groups: dict[CallPolicy, list[str]] = {}
+    for path, calls in host.calls.methods:
+        groups.setdefault(calls, []).append(path)
+    matchers = [
+        _Matcher.MatcherList.FieldMatcher(
+            predicate=_one_of(paths),
+            on_match=_list(_closed((Leaf(m, route, calls) for route in host.routes for m in _matches(route)), host)),
+        )
+        for calls, paths in groups.items()
+    ]
+    rest = _list(_others(host, host.routes))
+    if not matchers:
+        return rest
+    return _Matcher.OnMatch(matcher=_Matcher(matcher_list=_Matcher.MatcherList(matchers=matchers), on_no_match=rest))
+
+
+def _one_of(paths: Sequence[str]) -> _Predicate:
+    each = [
+        _Predicate(
+            single_predicate=_Predicate.SinglePredicate(
+                input=_PATH, value_match=xds_string_pb2.StringMatcher(exact=path)
+            )
+        )
+        for path in paths
+    ]
+    return _Predicate(or_matcher=_Predicate.PredicateList(predicate=each)) if len(each) > 1 else each[0]
+
+
 def _http_tree(host: VirtualHost) -> _Matcher.OnMatch:
     """By the longest path that a route names. What begins otherwise cannot fit the list there."""
     leaves = tuple(in_order(host))
     paths = sorted({_literal(leaf.match) for leaf in leaves} - {"", "/"})
+    everywhere = sum(_literal(leaf.match) in ("", "/") for leaf in leaves)
+    if len(paths) * everywhere > MOST_IN_TREE:
+        return _Matcher.OnMatch()
     lists = {
         path: _list(_closed((leaf for leaf in leaves if path.startswith(_literal(leaf.match))), host)) for path in paths
     }
@@ -168,6 +214,10 @@ def _service(route: Route) -> str:
 def _literal(match: RouteMatch) -> str:
     """What every path begins with that fits."""
     return match.path or match.path_separated_prefix or match.prefix
+
+
+def _more_than(most: int, found: Iterable[object]) -> bool:
+    return sum(1 for _ in islice(found, most + 1)) > most
 
 
 def _tree(kind: str, lists: Mapping[str, _Matcher.OnMatch], otherwise: _Matcher.OnMatch) -> _Matcher.OnMatch:

@@ -67,6 +67,26 @@ async def test_a_tree_routes_a_thousand_methods(tmp_path: Path) -> None:
     assert with_query[0] == "UNIMPLEMENTED"
 
 
+async def test_what_is_too_much_for_a_tree_is_decided_by_policy(tmp_path: Path) -> None:
+    methods = [Method("shop.Stock", f"M{n}") for n in range(200)]
+    matches = ", ".join(f"{{headers: [{{name: x-n, value: '{n}'}}]}}" for n in range(60))
+    rules = (
+        f"{{matches: [{matches}], {TO_V2}}}, {{matches: [{{method: {{service: shop.Stock, method: M7}}}}], {TO_ALL}}}"
+    )
+    hang = Method("shop.Stock", "Hang")
+    limited = policy("methods: [{method: {service: shop.Stock, method: Hang}, timeouts: {request: 300ms}}]")
+    async with routed(tmp_path, [*SHOP, route(rules), limited], "stock", ALL, V2, methods=[*methods, hang]) as envoy:
+        answers = [(await envoy.call(f"shop.Stock/M{n}", ("x-n", "59")))["name"] for n in (6, 199)]
+        by_method = await envoy.call("shop.Stock/M7", ("x-n", "59"))
+        nowhere = await envoy.status("shop.Stock/M8")
+        with_query = await envoy.status("shop.Stock/M7?x")
+        late = await envoy.status("shop.Stock/Hang", ("x-n", "1"))
+
+    assert {*answers} == {"stock/50051/v2"}
+    assert by_method["name"] == "stock/50051"
+    assert (nowhere[0], with_query[0], late[0]) == ("UNIMPLEMENTED", "UNIMPLEMENTED", "DEADLINE_EXCEEDED")
+
+
 async def test_weights_are_kept_and_a_backend_that_is_not_there_keeps_its_share(tmp_path: Path) -> None:
     backends = (("stock", 60), ("stock-v2", 20), ("gone", 20))
     shares = ", ".join(f"{{name: {name}, port: 50051, weight: {weight}}}" for name, weight in backends)

@@ -1,5 +1,6 @@
 """Routes as Envoy gets them: which call goes where, whether they stand in a list or in a tree."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -58,8 +59,16 @@ def chosen(config: dict[str, Any], call: Call) -> dict[str, Any] | None:
         longest = max((prefix for prefix in prefixes if call[0].startswith(prefix)), key=len, default=None)
         found = exact.get(call[0]) or (prefixes[longest] if longest else config["on_no_match"])
         return chosen(found, call)
+    if "matcher_list" in config:
+        fitting = (one for one in config["matcher_list"]["matchers"] if call[0] in _paths(one["predicate"]))
+        return chosen(next((one["on_match"] for one in fitting), config["on_no_match"]), call)
     found = config["action"]["typed_config"] if "action" in config else config
     return next((route for route in found.get("routes", []) if fits(route["match"], call)), None)
+
+
+def _paths(predicate: dict[str, Any]) -> set[str]:
+    each = predicate["or_matcher"]["predicate"] if "or_matcher" in predicate else [predicate]
+    return {one["single_predicate"]["value_match"]["exact"] for one in each}
 
 
 def decision(config: dict[str, Any], call: Call) -> dict[str, Any]:
@@ -68,14 +77,14 @@ def decision(config: dict[str, Any], call: Call) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key != "match"}
 
 
-def made(texts: Iterable[str], methods: Iterable[Method], linear: int) -> dict[str, Any]:
-    """The virtual host of `stock` or `web`, with at most so many routes in a list."""
+def made(texts: Iterable[str], methods: Iterable[Method], linear: int, in_tree: int = 10_000) -> dict[str, Any]:
+    """The virtual host of `stock` or `web`, with at most so many routes in a list, and in a tree."""
     mesh = documents(a_workload("stock", "ports: [{port: 50051}, {port: 80, appProtocol: http}]"),
                      a_workload("stock-v2", "service: stock, version: v2, port: 50051"), *texts)  # fmt: skip
     view = a_view(mesh, "stock", {("shop", "stock", "v1"): Schema.of(methods)})
     port = 80 if any("HTTPRoute" in text for text in texts) else 50051
     [host] = [host for host in view.virtual_hosts if host.target.port == port]
-    with patch.object(matcher, "MOST_LINEAR", linear):
+    with patch.object(matcher, "MOST_LINEAR", linear), patch.object(matcher, "MOST_IN_TREE", in_tree):
         [found] = as_json(host_routes(host))["virtual_hosts"]
     result: dict[str, Any] = found
     return result
@@ -120,11 +129,12 @@ def test_a_tree_decides_as_the_list_does(rules: str, known: set[Method], call: C
     texts = [a_grpc_route("r", rules, "stock")]
 
     in_list, in_tree = (made(texts, methods, most) for most in (1000, 0))
+    by_policy = made(texts, methods, 0, in_tree=0)
 
     assert "routes" in in_list
     assert "matcher" in in_tree or not rules
     if "?" not in call[0]:
-        assert decision(in_tree, call) == decision(in_list, call)
+        assert decision(in_tree, call) == decision(by_policy, call) == decision(in_list, call)
 
 
 @given(rules_of(HTTP_MATCHES), requests_of)
@@ -132,6 +142,35 @@ def test_a_tree_of_http_paths_decides_as_the_list_does(rules: str, call: Call) -
     texts = [an_http_route("r", rules or "{}", "stock")]
 
     assert decision(made(texts, (), 0), call) == decision(made(texts, (), 1000), call)
+    assert decision(made(texts, (), 0, in_tree=0), call) == decision(made(texts, (), 1000), call)
+
+
+def test_rules_for_all_methods_do_not_stand_in_the_list_of_each_of_a_thousand() -> None:
+    """60,000 routes, 35 MB, they would be; a schema comes from a service, and may have as many methods as it likes."""
+    methods = [Method("a.B", f"M{number}") for number in range(1000)]
+    alone = ", ".join(f"{{headers: [{{name: a, value: '{number}'}}]}}" for number in range(60))
+    to_all = "backendRefs: [{name: stock, port: 50051}]"
+    rules = f"{{matches: [{alone}], {to_all}}}, {{matches: [{{method: {{service: a.B, method: M1}}}}]}}"
+
+    found = made([a_grpc_route("r", rules, "stock")], methods, 20)
+
+    assert found["matcher"]["matcher_list"]
+    assert len(json.dumps(found)) < 1_000_000
+    assert decision(found, ("/a.B/M1", {}))["direct_response"]["status"] == 503
+    assert decision(found, ("/a.B/M7", {"a": "7"}))["route"]["max_stream_duration"]["max_stream_duration"] == "60s"
+    assert "max_stream_duration" not in decision(found, ("/a.B/Other", {"a": "7"}))["route"]["max_stream_duration"]
+
+
+def test_rules_for_all_paths_do_not_stand_in_the_list_of_each_of_a_thousand() -> None:
+    def matches(one: str) -> str:
+        return f"{{matches: [{', '.join(one % number for number in range(64))}]}}"
+
+    rules = ", ".join(matches(one) for one in ("{path: {value: /p%s}}", "{headers: [{name: a, value: '%s'}]}"))
+    texts = [an_http_route(f"r{number}", rules.replace("/p", f"/p{number}/"), "stock") for number in range(3)]
+
+    found = made(texts, (), 20)
+
+    assert len(found["routes"]) == 3 * 128 + 1
 
 
 def test_a_path_with_a_query_is_no_method_of_a_tree() -> None:
