@@ -33,6 +33,7 @@ EVERYTHING: Final = RouteMatch(prefix="/")
 A_QUERY: Final = RouteMatch(
     prefix="/", headers=[HeaderMatcher(name=":path", string_match=string_pb2.StringMatcher(contains="?"))]
 )
+NO_QUERY: Final = EnvoyRoute(match=A_QUERY, direct_response=answer(404, "the path of a gRPC call has no query"))
 
 _Matcher = matcher_pb2.Matcher
 _Predicate = _Matcher.MatcherList.Predicate
@@ -54,12 +55,20 @@ def fill(made: route_components_pb2.VirtualHost, host: VirtualHost) -> None:
 
     What differs only in headers stands in a list, however long it is, and so does what would be too large as a tree.
     """
-    first = tuple(islice(in_order(host), MOST_LINEAR))
-    tree = _Matcher.OnMatch() if len(first) < MOST_LINEAR else _branches(host)
+    few = _few(host)
+    tree = _branches(host) if few is None else _Matcher.OnMatch()
     if tree.HasField("matcher"):
         made.matcher.CopyFrom(tree.matcher)
     else:
-        made.routes.extend(_closed(first if len(first) < MOST_LINEAR else in_order(host), host))
+        made.routes.extend(_closed(in_order(host) if few is None else few, host))
+
+
+def _few(host: VirtualHost) -> tuple[Leaf, ...] | None:
+    """Everything in order; None when there is too much for a list, which is quick to see of most that have it."""
+    if len(host.routes) + len(host.calls.methods) >= MOST_LINEAR:
+        return None
+    first = tuple(islice(in_order(host), MOST_LINEAR))
+    return first if len(first) < MOST_LINEAR else None
 
 
 def in_order(host: VirtualHost) -> Iterator[Leaf]:
@@ -172,7 +181,7 @@ def _http_tree(host: VirtualHost) -> _Matcher.OnMatch:
 
 def _others(host: VirtualHost, routes: Iterable[Route]) -> Iterator[EnvoyRoute]:
     """For calls of a method that no tree names."""
-    yield EnvoyRoute(match=A_QUERY, direct_response=answer(404, "the path of a gRPC call has no query"))
+    yield NO_QUERY
     yield from _closed((Leaf(m, route, host.calls.otherwise) for route in routes for m in _matches(route)), host)
 
 

@@ -21,7 +21,7 @@ from statistics import median
 from types import ModuleType
 from typing import Any
 
-from tests.bench.pairs import NoPairError, Pair, minimal_pair, own_pair
+from tests.bench.pairs import NoPairError, Pair, minimal_pair, own_pair, service
 from tests.bench.rig import ROOT, free_port, load_ruler, missing
 from tests.bench.routed import path_of, translating
 
@@ -41,7 +41,8 @@ FEWEST = 4
 class Row:
     """A goal is held against `held`: the end of the interval, where there is one. A goal of None is only to be seen.
 
-    `control` is the small pair over itself. Where that is not 1, nothing was measured, and the row is not `valid`.
+    `control` is the small pair over itself: median and interval. Where that is not 1, nothing was measured, and the row
+    is not `valid`.
     """
 
     name: str
@@ -60,8 +61,9 @@ class Row:
 
     def __str__(self) -> str:
         said = f"{self.name:<62} {self.value:7.3f} [{self.low:.3f} to {self.high:.3f}] {self.unit:<2}"
-        if not self.valid:
-            return f"{said} VOID: the small pair over itself is {self.control and self.control[0]:.3f}; repeat it"
+        if self.control and not self.valid:
+            itself, low, high = self.control
+            return f"{said} VOID: the small pair over itself is {itself:.3f} [{low:.3f} to {high:.3f}]; repeat it"
         return said if self.goal is None else f"{said} goal {self.goal:g}  {'met' if self.met else 'NOT MET'}"
 
 
@@ -91,7 +93,7 @@ def calls(rulers: ModuleType, tools: Path, began: float) -> tuple[list[Row], int
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proa-bench-")))
         application = free_port()
-        stack.enter_context(rulers.Echo(tools, f"tcp:{application}"))
+        stack.enter_context(service(tools, application, folder))
         own = stack.enter_context(own_pair(folder, application, METHODS, RETRIED))
         minimal = stack.enter_context(minimal_pair(load_ruler("minimal_pair"), own, application))
         arms = [arm(rulers, tools, pair) for pair in (own, minimal)]
@@ -133,7 +135,9 @@ def ratios(compared: Any) -> list[Row]:
         ratio, control = compared.ratios[metric], compared.control[metric]
         interval = (control.median, control.low, control.high)
         spread = (ratio.median, ratio.low, ratio.high, ratio.high)
-        rows.append(Row(f"{name}, over the small pair", "x", goal, *spread, interval, compared.valid(metric)))
+        # Where the small pair itself would miss the goal, the run cannot tell.
+        valid = compared.valid(metric) and (goal is None or control.high <= goal)
+        rows.append(Row(f"{name}, over the small pair", "x", goal, *spread, interval, valid))
     return rows
 
 

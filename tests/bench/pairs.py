@@ -38,6 +38,15 @@ class Pair:
 
 
 @contextmanager
+def service(tools: Path, port: int, folder: Path) -> Iterator[None]:
+    """Answers every call with what it got."""
+    log = folder / "service.log"
+    with running([str(tools / "load"), "serve", f"tcp:{port}"], folder, log, subprocess.PIPE) as process:
+        first_line(process, log)
+        yield
+
+
+@contextmanager
 def own_pair(folder: Path, application: int, methods: int, retried: int) -> Iterator[Pair]:
     """The sidecars of `web`, which calls, and of `orders`, whose service listens at port `application`."""
     sizes = ["--methods", str(methods), "--retried", str(retried), "--application", str(application)]
