@@ -82,7 +82,7 @@ def push(
     content = _content(file)
     with connected(state, server) as channel:
         stub = schema_pb2_grpc.SchemaServiceStub(channel)
-        space, name = _named(stub, service, namespace, may_be_absent=allow_unresolved)
+        space, name = _named(stub, service, namespace)
         request = schema_pb2.PushSchemaRequest(
             namespace=space, service=name, version=version, descriptor_set=content, allow_unresolved=allow_unresolved
         )
@@ -107,8 +107,7 @@ def delete(
 
     with connected(state, server) as channel:
         stub = schema_pb2_grpc.SchemaServiceStub(channel)
-        # It may be gone, and what was pushed for it be still there.
-        space, name = _named(stub, service, namespace, may_be_absent=True)
+        space, name = _named(stub, service, namespace)
         request = schema_pb2.DeletePushedSchemaRequest(namespace=space, service=name, version=version)
         stub.DeletePushedSchema(request, timeout=SECONDS)
     print(f"{_name(space, name, version)}: what was pushed is forgotten")
@@ -142,16 +141,14 @@ def _listed(stub: Any, service: str | None, namespace: str | None) -> list[schem
     return found
 
 
-def _named(stub: Any, service: str, namespace: str | None, *, may_be_absent: bool) -> tuple[str, str]:
-    """Namespace and name. Raises NotFoundError, and UsageError when several namespaces have it."""
+def _named(stub: Any, service: str, namespace: str | None) -> tuple[str, str]:
+    """Namespace and name, also of a service that is not there. Raises UsageError when several namespaces have it."""
     space, _, name = service.rpartition("/")
     if space := space or namespace or "":
         return space, name
     try:
         spaces = [one.namespace for one in _listed(stub, name, None)]
     except NotFoundError:
-        if not may_be_absent:
-            raise
         return DEFAULT_NAMESPACE, name
     if len(spaces) > 1:
         raise UsageError(service, f"there is one in several namespaces: {', '.join(spaces)}", "Name one with -n")

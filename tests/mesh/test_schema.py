@@ -176,6 +176,9 @@ def test_what_ci_pushes_before_it_is_there_counts_when_it_comes_and_goes_when_it
     assert refused.returncode != 0
     assert "it has no version v2. Its versions: v1. Before it is there: --allow-unresolved" in refused.stderr
     assert mesh.proa(*push, "--allow-unresolved").stdout == "test/shop v2: 2 methods pushed\n"
+    unknown = mesh.proa("schema", "push", "later", str(descriptors))
+    assert unknown.returncode != 0
+    assert "default/later: there is no such service. Services: test/shop. Before it is there" in unknown.stderr
     assert mesh.proa("schema", "push", "later", str(descriptors), "--allow-unresolved").stdout == (
         "default/later: 1 method pushed\n"
     )
