@@ -10,11 +10,12 @@ from prometheus_client import parser
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from mesh.snapshot.types import CLUSTER
 from mesh.telemetry.metrics import REFUSALS
 from mesh.xds import server
 from tests.controlplane.conftest import SECONDS, Plane
 from tests.controlplane.proxy import credentials, proxy
-from tests.controlplane.test_grpc_clients import attached
+from tests.controlplane.test_grpc_clients import attached, told
 from tests.mesh.running import ROOT
 from tests.scrape import Values, added, read, values
 from tests.unit.registry.builders import policy, workload
@@ -48,7 +49,7 @@ def table() -> Iterator[tuple[str, str, frozenset[str]]]:
             yield name.strip(" `"), kind.strip(), frozenset(re.findall(r"`(\w+)`", labels))
 
 
-def told(families: Iterator[Metric]) -> Iterator[tuple[str, str, frozenset[str]]]:
+def listed(families: Iterator[Metric]) -> Iterator[tuple[str, str, frozenset[str]]]:
     for family in families:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         yield name, family.type, frozenset(label for sample in family.samples for label in sample.labels) - {"le"}
@@ -64,11 +65,11 @@ def told(families: Iterator[Metric]) -> Iterator[tuple[str, str, frozenset[str]]
     ],
 )
 async def test_the_page_lists_what_there_is(shop: Plane, accept: str, parse: Callable[[str], Iterator[Metric]]) -> None:
-    there = sorted(told(parse(await asyncio.to_thread(read, shop.settings.metrics, accept))))
-    listed = sorted(row for row in table() if sys.platform == "linux" or not row[0].startswith("process_"))
+    there = sorted(listed(parse(await asyncio.to_thread(read, shop.settings.metrics, accept))))
+    page = sorted(row for row in table() if sys.platform == "linux" or not row[0].startswith("process_"))
 
     assert [(name, kind, sorted(labels)) for name, kind, labels in there] == [
-        (name, kind, sorted(labels)) for name, kind, labels in listed
+        (name, kind, sorted(labels)) for name, kind, labels in page
     ]
 
 
@@ -112,6 +113,22 @@ def synced(now: Values) -> bool:
     return now["proa_proxies", "synced"] == 1 and now["proa_change_pending_seconds",] == 0
 
 
+async def test_a_change_is_timed_until_a_grpc_client_has_answered_for_it(shop: Plane) -> None:
+    async with told(shop, "inventory") as client:
+        await client.subscribe(CLUSTER, TARGET)
+        await client.until(TARGET)
+        before = await numbers(shop, synced)
+        client.acknowledges = False
+        await shop.client.apply(workload("inventory", "serviceAccount: clerk"))
+        pending = await numbers(shop, lambda now: now["proa_change_pending_seconds",] > 0.2)
+        await client.acknowledge()
+        after = await numbers(shop, synced)
+
+    assert pending["proa_proxies", "pending"] == 1
+    assert added(after, before, "proa_change_to_ack_seconds_count") == 1
+    assert added(after, before, "proa_change_to_ack_seconds_sum") > 0.2
+
+
 async def test_a_change_for_which_nothing_is_sent_is_not_timed(shop: Plane) -> None:
     trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"), proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
@@ -134,11 +151,14 @@ async def test_a_refusal_and_a_stranger_are_counted(shop: Plane) -> None:
             await numbers(shop, lambda now: now["proa_xds_refused_streams_total", "identity"] == 1)
         async with proxy(shop.settings.xds, ORDERS, trusted, TARGET) as orders:
             await orders.until("inbound/50051", TARGET)
-            await numbers(shop, lambda now: now["proa_proxies", "synced"] == 1)
+            before = await numbers(shop, synced)
             orders.refuses["type.googleapis.com/envoy.config.cluster.v3.Cluster", TARGET] = "no such thing"
             await shop.client.apply(workload("inventory", "serviceAccount: clerk"))
             found = await numbers(shop, lambda now: now["proa_proxies", "nacked"] == 1)
+            await numbers(shop, lambda now: added(now, before, "proa_change_to_ack_seconds_count") == 1)
+            answered = await numbers(shop, lambda now: now["proa_change_pending_seconds",] == 0)
 
+    assert answered["proa_proxies", "nacked"] == 1, "a refusal is an answer"
     assert found["proa_xds_nacks_total", "Cluster"] >= 1
     assert found["proa_xds_nacks_total", "Listener"] == 0
     assert found["proa_xds_streams",] == 1
