@@ -43,12 +43,14 @@ def up(
     import asyncio
 
     from mesh.cli.agent import check_address
+    from mesh.cli.remote import check_listen
     from mesh.cli.sources import source_files
     from mesh.local.foreground import run
     from mesh.local.state import DEFAULT_STATE, State
     from mesh.local.supervisor import Reach
 
     check_address(address)
+    check_listen(listen)
     folder = state or DEFAULT_STATE
     screen = Screen(folder, started)
     in_order = asyncio.run(

@@ -81,3 +81,16 @@ def test_a_folder_that_others_may_look_into_is_refused(tmp_path: Path) -> None:
 def test_an_instance_is_named_after_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "Büro_7.example.org")
     assert agent._default_name("orders") == "orders-b-ro-7-example-org"
+
+
+@pytest.mark.parametrize(
+    "text", ["foo", "10.0.0.1", ":7443", "10.0.0.1:65535", "10.0.0.1:0", "::1:7443", "a:1,b", "a:-1"]
+)
+def test_where_nobody_could_listen_is_refused_before_anything_starts(text: str) -> None:
+    with pytest.raises(UsageError, match="--listen"):
+        remote.check_listen(text)
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.1:7443", "10.0.0.1:7443,192.168.0.1:7443"])
+def test_where_to_listen_is_a_list(text: str) -> None:
+    remote.check_listen(text)
