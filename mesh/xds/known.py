@@ -147,13 +147,16 @@ class Known:
     def has(self) -> Iterator[Resource]:
         return iter(()) if self.is_new else self.asked.covered(self.there)
 
-    def version(self) -> str:
-        if self.total is None:
-            self.total = total(self.has())
-        return version_of_total(self.total)
+    def count(self) -> int:
+        """How many resources the client has."""
+        if self.is_new:
+            return 0
+        return len(self.there) if self.asked.wildcard else len(self.asked.names & self.there.keys())
 
     def owing(self, names: Iterable[str]) -> "Known":
         """The same client, when `names` are to be sent again as far as it follows them."""
+        if self.is_new:
+            return self
         followed = {name for name in names if name in self.asked.names or (self.asked.wildcard and self.good(name))}
         return known(self.asked, self.there, self.owed | followed, self.is_new)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 from mesh.snapshot.resource import Resource
 
@@ -15,7 +16,7 @@ class Delta:
     removed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, eq=False)
 class Content:
     """A response without its nonce: one object for all streams on which the same is said.
 
@@ -29,6 +30,11 @@ class Content:
     resources: tuple[Resource, ...] = ()
     removed: tuple[str, ...] = ()
     heartbeats: tuple[Resource, ...] = ()
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the resources alone."""
+        return sum(len(resource.value) for resource in self.resources)
 
 
 @dataclass(frozen=True, slots=True)

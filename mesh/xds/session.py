@@ -102,7 +102,7 @@ class Session(Generic[R]):
             self._settle()
 
     def _encoded(self, response: Response) -> bytes:
-        self._bytes_sent += sum(len(resource.value) for resource in response.resources)
+        self._bytes_sent += response.content.size
         self._resources_sent += len(response.resources)
         message = self._variant.encode(response, self._identifier)
         self._status.tally(_label(response.type_url)).sent(len(message))

@@ -312,7 +312,7 @@ def _status(subscription: Subscription, resources: Named, held: tuple[str, ...])
         sent=subscription.sent,
         acked=subscription.acked,
         error=next((one.error for one in refused), ""),
-        resources=len(subscription.has()),
+        resources=subscription.count(),
         nacked=subscription.nacked,
         refused=refused,
         held=held,

@@ -215,9 +215,9 @@ class Subscription:
                 good = self.ledger.good.get(one.name)
                 yield Refused(one.name, one.version, error, good.version if good else "")
 
-    def has(self) -> Collection[Resource]:
-        """What the client has once it has accepted what is on its way."""
-        return self.ledger.has().values() if self.ledger else tuple(self._told.has())
+    def count(self) -> int:
+        """How many resources the client has once it has accepted what is on its way."""
+        return len(self.ledger.has()) if self.ledger else self._told.count()
 
     def resources(self) -> Iterator[ResourceStatus]:
         """How far each name is that the client follows."""

@@ -277,8 +277,9 @@ class SotwConversation(Conversation):
 
     def say(self, kept: Kept, subscribe: frozenset[str], drop: frozenset[str]) -> list[Response]:
         if kept.type_url in self.unacknowledged:
-            # The server will ignore this, and hear it with the ACK; what came and went in between it cannot know of.
-            drop = frozenset()
+            # The server will ignore this, and hear it with the ACK; what came and went in between it cannot know of. A
+            # name would drop the wildcard of an empty list.
+            drop, subscribe = frozenset(), subscribe | ({WILDCARD} if kept.is_legacy else set())
         kept.follow((frozenset(kept.listed()) | subscribe) - drop)
         return self.request(kept)
 
