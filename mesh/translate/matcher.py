@@ -6,7 +6,7 @@ that can fit a path which leads there, in order.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -19,8 +19,8 @@ from mesh.model.route import GrpcMatch
 from mesh.policy.calls import CallPolicy
 from mesh.policy.routing import Route, fits
 from mesh.policy.view import VirtualHost
-from mesh.translate.route_action import EnvoyRoute, Limits, RouteMatch, answer, envoy_route
-from mesh.translate.route_match import HeaderMatcher, any_path, grpc_match, http_matches
+from mesh.translate.route_action import EnvoyRoute, Limits, RouteMatch, answer, brings_its_port, envoy_route
+from mesh.translate.route_match import HeaderMatcher, any_path, grpc_match, http_matches, with_port
 from mesh.translate.wrappers import typed_config
 
 MOST_LINEAR: Final = 20
@@ -200,7 +200,10 @@ def _matches(route: Route) -> Iterable[RouteMatch]:
     if isinstance(route.match, GrpcMatch):
         return (grpc_match(route.match),)
     changes = [said.path.prefix for said in (route.rule.rewrite, route.rule.redirect) if said]
-    return http_matches(route.match, any(prefix is not None and not prefix.strip("/") for prefix in changes))
+    matches = http_matches(route.match, any(prefix is not None and not prefix.strip("/") for prefix in changes))
+    if route.rule.redirect and brings_its_port(route.rule.redirect):
+        return chain.from_iterable((with_port(match), match) for match in matches)
+    return matches
 
 
 def _grpc(route: Route) -> GrpcMatch | None:

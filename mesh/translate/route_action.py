@@ -17,6 +17,7 @@ from mesh.model.workload import Protocol
 from mesh.policy.calls import CallPolicy
 from mesh.policy.retry import SAFE, USUAL, RetryPolicy, longest_wait
 from mesh.policy.routing import Copies, Route, Share
+from mesh.translate.route_match import names_port
 from mesh.translate.wrappers import duration, typed_config, uint32
 
 EnvoyRoute = route_components_pb2.Route
@@ -144,11 +145,11 @@ def hash_policy(affinity: Affinity) -> _Action.HashPolicy:
 
 
 def redirect(said: Redirect, match: RouteMatch) -> _Redirect:
-    """A scheme brings its own port in the place of the one that was called; another host is named without one."""
+    """A scheme brings its own port in the place of one that was called; otherwise no port is said of itself."""
     made = _Redirect(
         scheme_redirect=said.scheme or None,
         host_redirect=said.hostname,
-        port_redirect=said.port or (0 if said.hostname else WELL_KNOWN.get(said.scheme, 0)),
+        port_redirect=said.port or (WELL_KNOWN[said.scheme] if brings_its_port(said) and names_port(match) else 0),
         response_code=STATUSES[said.status],
     )
     if said.path.full is not None:
@@ -156,6 +157,10 @@ def redirect(said: Redirect, match: RouteMatch) -> _Redirect:
     elif said.path.prefix is not None:
         made.prefix_rewrite = _prefix(said.path, match)
     return made
+
+
+def brings_its_port(said: Redirect) -> bool:
+    return bool(said.scheme) and not said.hostname and said.port is None
 
 
 def _rewrite(action: _Action, said: Rewrite | None, match: RouteMatch) -> None:

@@ -29,6 +29,17 @@ def http_matches(match: HttpMatch, strips_prefix: bool) -> Iterable[RouteMatch]:
     return (_with_query(_with_headers(_with_method(path, match.method), match.headers), match.query) for path in paths)
 
 
+def with_port(match: RouteMatch) -> RouteMatch:
+    """The same for callers who name a port."""
+    return _with_headers(
+        RouteMatch.FromString(match.SerializeToString()), [ValueMatch(":authority", ".*:[0-9]+", True)]
+    )
+
+
+def names_port(match: RouteMatch) -> bool:
+    return any(header.name == ":authority" for header in match.headers)
+
+
 def _method(method: MethodMatch) -> RouteMatch:
     if method.regex or (method.method and not method.service):
         return RouteMatch(safe_regex=_regex(method.pattern))

@@ -190,7 +190,7 @@ def of(name: str, path: str, **headers: str) -> dict[str, Any]:
     [host] = next(one for key, one in configurations.items() if key.startswith("upstream/") or key == "outbound")[
         "virtual_hosts"
     ][:1]
-    call_headers = {key.replace("_", "-"): value for key, value in headers.items()}
+    call_headers = {re.sub("^_", ":", key).replace("_", "-"): value for key, value in headers.items()}
     return decision(host, (path, call_headers))
 
 
@@ -253,9 +253,9 @@ def test_what_no_rule_fits_is_answered() -> None:
 
 
 def test_requests_are_redirected_and_rewritten() -> None:
-    assert of("pages", "/old/a")["redirect"] == {
-        "scheme_redirect": "https", "port_redirect": 443, "prefix_rewrite": "/"
-    }  # fmt: skip
+    redirect = {"scheme_redirect": "https", "prefix_rewrite": "/"}
+    assert of("pages", "/old/a", _authority="pages")["redirect"] == redirect
+    assert of("pages", "/old/a", _authority="pages:80")["redirect"] == {**redirect, "port_redirect": 443}
     assert of("pages", "/v1/a")["route"]["prefix_rewrite"] == of("pages", "/v1")["route"]["prefix_rewrite"] == "/"
     assert of("pages", "/v1/a")["route"]["host_rewrite_literal"] == "b.test"
     assert of("pages", "/all?q=1")["route"]["regex_rewrite"] == {"pattern": {"regex": "^/.*$"}, "substitution": "/none"}
