@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 from mesh.model.schema import Idempotency, Method, Schema
+from mesh.policy.view import ProxyView
 from mesh.translate.resources import resources_for
 from mesh.translate.route_action import forward
 from tests.builders import a_grpc_route, a_policy, a_view, a_workload, documents
@@ -53,20 +54,21 @@ def called(one: tuple[str, str]) -> str:
     return "{{service: {}, method: {}}}".format(*one)
 
 
-def translating(services: int, methods: int) -> float:
-    """Seconds of CPU for one view, of which nothing was made before. That others use the machine is not in it.
-
-    Of each service the schema is known, every method is routed, and one has a policy of its own.
-    """
+def view_of(services: int, methods: int) -> ProxyView:
+    """Of each service the schema is known, every method is routed, and one has a policy of its own."""
     calls = {f"s{n}": [(f"bench.s{n}.v1.Service", f"Method{m}") for m in range(methods)] for n in range(services)}
     mesh = documents(*_services(calls))
     schemas = {(NAMESPACE, name, "v1"): Schema.of(map(_method, every)) for name, every in calls.items()}
-    view = a_view(mesh, "web", schemas)
+    return a_view(mesh, "web", schemas)
+
+
+def translating(view: ProxyView) -> float:
+    """Seconds of CPU, with nothing that was made before. That others use the machine is not in it."""
     forward.cache_clear()
     began = time.process_time()
     made = resources_for(view)
     took = time.process_time() - began
-    assert len(made.clusters) == services + 1
+    assert made.routes
     return took
 
 

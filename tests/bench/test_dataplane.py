@@ -11,7 +11,7 @@ import pytest
 
 from tests.bench.pairs import Pair, minimal_pair, own_pair
 from tests.bench.rig import RULERS, load_ruler
-from tests.bench.routed import path_of, translating
+from tests.bench.routed import path_of, translating, view_of
 
 pytestmark = pytest.mark.envoy
 
@@ -55,7 +55,7 @@ def test_calls_go_through_the_small_pair_with_the_same_certificates(tmp_path: Pa
 
 
 def test_the_view_that_is_timed_is_one() -> None:
-    assert translating(3, 10) > 0
+    assert translating(view_of(3, 10)) > 0
 
 
 def call(pair: Pair, path: str) -> Any:
