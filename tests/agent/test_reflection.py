@@ -208,8 +208,9 @@ async def test_a_server_that_hangs_costs_so_many_seconds_and_no_more(monkeypatch
 async def test_nobody_who_listens_is_as_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh.agent.reflection, "SECONDS", 0.3)
 
-    with pytest.raises(ReflectionError, match=r"within 0.3 s$"):
+    with pytest.raises(ReflectionError, match=r"within 0.3 s$") as caught:
         await reflect(1)
+    assert caught.value.may_pass
 
 
 async def test_a_server_that_never_ends_telling_is_ended() -> None:
@@ -222,6 +223,35 @@ async def test_a_server_that_never_ends_telling_is_ended() -> None:
     async with serving(answering(endless), V1) as port:
         with pytest.raises(ReflectionError, match=r"^its descriptors have more than 16 MiB$"):
             await reflect(port)
+
+
+async def test_a_chain_of_small_files_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.agent.reflection, "MOST_FILES", 20)
+
+    def endless(question: Question) -> Answer:
+        if question.HasField("list_services"):
+            return services("shop.v1.Orders")
+        number = int(question.file_by_filename.removesuffix(".proto") or 0)
+        return files(a_file(f"{number}.proto", "Orders", imports=[f"{number + 1}.proto"]))
+
+    async with serving(answering(endless), V1) as port:
+        with pytest.raises(ReflectionError, match=r"more than 20 files$"):
+            await reflect(port)
+
+
+@pytest.mark.parametrize(
+    ("code", "may_pass"), [(grpc.StatusCode.UNAVAILABLE, True), (grpc.StatusCode.PERMISSION_DENIED, False)]
+)
+async def test_a_server_that_is_about_to_end_may_answer_later(code: grpc.StatusCode, may_pass: bool) -> None:
+    async def refusing(questions: AsyncIterator[Question], context: Any) -> AsyncIterator[Answer]:
+        await context.abort(code, "no")
+        yield Answer()
+
+    async with serving(refusing, V1) as port:
+        with pytest.raises(ReflectionError) as caught:
+            await reflect(port)
+
+    assert caught.value.may_pass is may_pass
 
 
 async def test_very_many_small_files_end_too(monkeypatch: pytest.MonkeyPatch) -> None:

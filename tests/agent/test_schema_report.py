@@ -154,6 +154,26 @@ async def test_a_service_that_was_too_slow_is_asked_again_and_only_what_is_new_i
     assert second == ["shop.v1.1", "shop.v1.2"]
 
 
+async def test_one_port_that_was_too_slow_is_reason_enough_to_ask_again(
+    control_plane: ControlPlane, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh.agent.schema, "AGAIN", timedelta(milliseconds=20))
+    asked: list[int] = []
+
+    async def reflect(port: int) -> Reflected:
+        asked.append(port)
+        if len(asked) <= 2 or port == 2:
+            raise ReflectionError("no", may_pass=port == 1)
+        return Reflected(undescribed=("shop.v1.Late",))
+
+    monkeypatch.setattr(mesh.agent.schema, "reflect", reflect)
+    async with control_plane.told_by([1, 2]) as report:
+        report.service_is(healthy=True)
+        await eventually(lambda: len(control_plane.offers) == 2)
+
+    assert "shop.v1.Late" in control_plane.offers[1].undescribed
+
+
 @pytest.mark.parametrize(("may_pass", "healthy"), [(False, True), (True, False)])
 async def test_a_service_that_is_ill_or_has_no_reflection_is_not_asked_again(
     control_plane: ControlPlane, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, may_pass: bool, healthy: bool
