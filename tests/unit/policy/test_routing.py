@@ -12,7 +12,7 @@ from mesh.model.documents import Documents
 from mesh.model.names import Target
 from mesh.model.route import GrpcMatch, GRPCRoute, HttpMatch, HTTPRoute, MethodMatch
 from mesh.model.topology import topology_of
-from mesh.policy.routing import Route, Share, bound_routes, in_order, routes_to
+from mesh.policy.routing import Route, Share, bound_routes, fits, in_order, routes_to
 from tests.builders import a_document, a_grpc_route, a_workload, an_http_route, documents
 
 ORDERS, V2 = Target("shop", "orders", 50051), Target("shop", "orders", 50051, "v2")
@@ -213,3 +213,21 @@ def test_of_equal_matches_the_older_route_counts_then_the_first_by_name_then_as_
         bound_routes(mesh.routes[0].parents[0], topology_of(mesh).service("shop", "orders").ports[0].protocol, "x", ())
         == ()
     )  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("match", "fitting"),
+    [
+        (MethodMatch(), ["/a.B/C", "/a.B/D", "/a.BC/CD", "/x.B/C"]),
+        (MethodMatch("a.B"), ["/a.B/C", "/a.B/D"]),
+        (MethodMatch(method="C"), ["/a.B/C", "/x.B/C"]),
+        (MethodMatch("a.B", "C"), ["/a.B/C"]),
+        (MethodMatch(method="C", regex=True), ["/a.B/C", "/x.B/C"]),
+        (MethodMatch("[ax].B", "D?", regex=True), ["/a.B/D"]),
+        (MethodMatch("a", "C|", regex=True), []),
+    ],
+)
+def test_a_method_that_is_known_fits_as_a_whole_or_not(match: MethodMatch, fitting: list[str]) -> None:
+    paths = ["/a.B/C", "/a.B/D", "/a.BC/CD", "/x.B/C"]
+
+    assert [path for path in paths if fits(match, path)] == fitting
