@@ -94,6 +94,7 @@ def test_a_method_of_a_service_without_a_schema_is_one_of_which_nothing_is_known
             "gRPC services that are known: shop.v1.Orders. Not known are those of mail; name one as ",
         ),
         ("orders", "Feed", "Did you mean shop.v1.Orders?"),
+        ("orders", "shop.v1.Orders/Feed", "Did you mean shop.v1.Orders?"),
         ("mail", "Send", "gRPC services that are known"),
         ("web", "Get", "gRPC services that are known"),
     ],

@@ -264,6 +264,15 @@ def test_rules_that_answer_nothing_and_names_that_mean_nothing_are_told() -> Non
     ]
 
 
+def test_where_copies_go_must_be_there_too() -> None:
+    mirror = "{type: RequestMirror, requestMirror: {backendRef: {name: gone, port: 50051}}}"
+    route = a_grpc_route("r", f"{{filters: [{mirror}], backendRefs: [{{name: orders, port: 50051}}]}}")
+
+    [error] = unresolved(documents(route), topology())
+
+    assert "rules.0: there is no service gone in namespace shop" in str(error)
+
+
 def test_a_backend_elsewhere_needs_a_grant() -> None:
     elsewhere = a_workload("cart", namespace="other")
     route = backend("{name: cart, namespace: other, port: 50051}")
