@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.model.schema import Method, Schema
+from mesh.policy.retry import RetryPolicy
 from mesh.translate import matcher
 from mesh.translate.route import host_routes
+from mesh.translate.route_action import retry_policy
 from tests.builders import a_grpc_route, a_policy, a_view, a_workload, an_http_route, documents
 from tests.unit.translate.scenarios import METHODS, SCENARIOS, as_json
 from tests.unit.translate.test_resources import action, clusters, routes
@@ -347,3 +350,21 @@ def test_a_cookie_is_given_to_who_has_none_only_when_it_has_a_life(cookie: str, 
     found = of_rule("backendRefs: [{name: stock, port: 80}]", policy)["route"]
 
     assert found["hash_policy"] == [{"cookie": expected, "terminal": True}]
+
+
+def test_what_is_too_much_for_a_tree_is_a_list_where_no_method_has_a_policy_of_its_own() -> None:
+    found = made([a_grpc_route("r", "{matches: [{method: {service: a.B, method: C}}]}", "stock")], (), 0, in_tree=0)
+
+    assert decision(found, ("/a.B/C", {}))["direct_response"]["status"] == 503
+    assert "routes" in found
+
+
+def test_a_try_is_not_limited_where_a_route_switches_that_off() -> None:
+    of_policy = RetryPolicy(per_try_timeout=timedelta(seconds=1))
+
+    limited, switched_off = retry_policy(of_policy), retry_policy(of_policy, timedelta())
+
+    assert limited
+    assert switched_off
+    assert limited.per_try_timeout.ToTimedelta() == of_policy.per_try_timeout
+    assert not switched_off.HasField("per_try_timeout")
