@@ -139,6 +139,11 @@ LIFE = "Certificates have more than 30% of their life left"
             id="tells nothing",
         ),
         pytest.param(
+            lambda: a_mesh(schemas=[a_schema(schema_pb2.VersionSchema(problems=["no reflection"], overridden=True))]),
+            (KNOWN, False, "shop/a: it has not told its methods yet"),
+            id="tells nothing in one version, for which something was pushed",
+        ),
+        pytest.param(
             lambda: a_mesh(schemas=[a_schema()]),
             (KNOWN, False, "shop/a: it has not told its methods yet"),
             id="has told nothing yet",
