@@ -1,6 +1,7 @@
 """What is taken back: streams that are open, streams to come, certificates, and what others believe."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -11,9 +12,8 @@ from mesh.api.proa.v1 import access_pb2, access_pb2_grpc, agents_pb2, documents_
 from mesh.identity.ca import serial
 from mesh.identity.key import Key, new_key, signature_by
 from mesh.model.names import InstanceId
-from mesh.snapshot.types import LISTENER
 from tests.controlplane.conftest import Plane
-from tests.controlplane.proxy import proxy
+from tests.controlplane.proxy import METHOD, proxy
 from tests.unit.registry.builders import policy, workload
 
 ORDERS = {"namespace": "shop", "workload": "orders"}
@@ -68,10 +68,13 @@ async def test_streams_that_are_open_end_at_once_and_none_begins(shop, identitie
         async with asyncio.timeout(5):
             assert await envoy.call.code() is DENIED
 
-    once = proxy(shop.settings.xds, NODE, trusted(key, chain, roots), asks=(LISTENER,))
-    async with shop.client.attached("stock-0"), once as again:
+    options = [("grpc.ssl_target_name_override", "localhost")]
+    async with grpc.aio.secure_channel(str(shop.settings.xds), trusted(key, chain, roots), options=options) as channel:
+        again = channel.stream_stream(METHOD)()
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await again.write(b"")
         async with asyncio.timeout(5):
-            assert await again.call.code() is DENIED
+            assert await again.code() is DENIED
 
 
 async def test_an_identity_that_is_revoked_gets_no_certificate_and_attaches_nothing(shop, identities):
