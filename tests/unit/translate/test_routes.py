@@ -368,3 +368,9 @@ def test_a_try_is_not_limited_where_a_route_switches_that_off() -> None:
     assert switched_off
     assert limited.per_try_timeout.ToTimedelta() == of_policy.per_try_timeout
     assert not switched_off.HasField("per_try_timeout")
+
+
+def test_a_tree_has_the_methods_that_routes_name_and_no_schema_does() -> None:
+    found = made([a_grpc_route("r", "{matches: [{method: {service: a.B, method: C}}]}", "stock")], (), 0)
+
+    assert decision(found, ("/a.B/C", {}))["direct_response"]["status"] == 503
