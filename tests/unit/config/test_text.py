@@ -49,3 +49,11 @@ def test_a_long_value_is_judged_at_once(value: str) -> None:
 
     assert "ASCII characters" in str(problem)
     assert process_time() - begun < 1
+
+
+def test_two_expressions_are_judged_together_as_envoy_gets_them() -> None:
+    [problem] = parse(
+        grpc("method: {type: RegularExpression, service: 'a{60}', method: 'b{60}'}"), "a.yaml", "/"
+    ).problems
+
+    assert "is too large" in str(problem)
