@@ -17,7 +17,10 @@ def render(
     state: Annotated[
         Path | None,
         typer.Option(
-            "--state", metavar="DIR", help="Take what this mesh knows: addresses, not 127.0.0.1:0, and methods.", readable=False
+            "--state",
+            metavar="DIR",
+            help="Take what this mesh knows: addresses, not 127.0.0.1:0, and methods.",
+            readable=False,
         ),
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
