@@ -90,17 +90,13 @@ class Step:
     def content(self, version: str) -> Content:
         """What is said, under a `version` that somebody has chosen or under its own."""
         if self._content is None or self._content.version != (version or self._version):
-            version = version or self.version()
+            self._version = self._version or version_of_total(self._total())
+            version = version or self._version
             delta = self.delta or Delta()
             is_full = self.asked.form is Form.FULL
             resources = tuple(self.asked.covered(self.there)) if is_full else delta.resources
             self._content = Content(self.asked.type_url, version, resources, delta.removed)
         return self._content
-
-    def version(self) -> str:
-        if not self._version:
-            self._version = version_of_total(self._total())
-        return self._version
 
     def _total(self) -> int:
         told = self.delta.resources if self.delta else ()

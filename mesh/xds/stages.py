@@ -98,7 +98,7 @@ class Stages:
         One that asks for single listeners, as gRPC clients do, may never need another type.
         """
         subscriptions = self._subscriptions
-        if not all(one.in_flight is None or one.is_quiet(state.of(one.type_url)) for one in subscriptions.values()):
+        if not all(one.in_flight is None or one.only_beats(state.of(one.type_url)) for one in subscriptions.values()):
             return False
         listeners = subscriptions.get(LISTENER)
         if listeners and not listeners.wildcard:

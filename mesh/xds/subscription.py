@@ -181,11 +181,10 @@ class Subscription:
     def next_heartbeat(self) -> timedelta | None:
         return self.ledger.next_heartbeat() if self.ledger else None
 
-    def is_quiet(self, resources: Named) -> bool:
-        """Whether nothing is on its way, or a heartbeat behind which nothing waits."""
-        if self.in_flight is None:
-            return True
-        return bool(self.ledger and self.in_flight.heartbeats) and not self._opened().has_updates(resources)
+    def only_beats(self, resources: Named) -> bool:
+        """Whether what is on its way is a heartbeat behind which nothing waits."""
+        is_heartbeat = self.in_flight is not None and self.in_flight.heartbeats
+        return bool(self.ledger and is_heartbeat and not self.ledger.has_updates(resources))
 
     def awaited(self) -> tuple[str, ...]:
         """The names on their way which others wait for.

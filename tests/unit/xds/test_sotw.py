@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.errors import LimitError, ProtocolError
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from mesh.xds.sotw import SotwStream
@@ -64,6 +65,26 @@ def test_sotw_repeated_empty_requests_keep_the_wildcard() -> None:
     [response] = proxy.change(CLUSTER, {"a": "2"})
 
     assert sent(response) == {"a": "2"}
+
+
+def test_sotw_empty_list_that_comes_with_something_else_keeps_the_wildcard() -> None:
+    proxy = SotwProxy({CLUSTER: {"a": "1"}})
+    [response] = proxy.ask(CLUSTER)
+    locator = discovery_pb2.ResourceLocator(name="nothing of ours")
+    request = discovery_pb2.DiscoveryRequest(
+        type_url=CLUSTER, response_nonce=response.nonce, resource_locators=[locator]
+    )
+
+    proxy.stream.receive(request, proxy.now)
+
+    assert [sent(one) for one in proxy.change(CLUSTER, {"a": "2"})] == [{"a": "2"}]
+
+
+def test_sotw_list_in_another_order_asks_for_the_same() -> None:
+    proxy = SotwProxy({ROUTE: {"a": "1", "b": "1"}})
+    [response] = proxy.ask(ROUTE, "a", "b")
+
+    assert proxy.ask(ROUTE, "b", "a", nonce=response.nonce) == []
 
 
 @FULL

@@ -1,16 +1,21 @@
 """What goes over the wire, and who may be at its other end."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from mesh.api.envoy.type.v3 import semantic_version_pb2
 from mesh.errors import IdentityError, MeshError, ProtocolError
 from mesh.model.workload import Locality
 from mesh.snapshot.types import CLUSTER
+from mesh.xds.messages import Response
 from mesh.xds.peer import Peer, admit
 from mesh.xds.wire import DELTA, SOTW
-from tests.unit.xds.proxy import Proxy
+from tests.unit.xds.proxy import Proxy, SotwProxy
 
 SHOP = "spiffe://proa.local/ns/shop/sa/orders"
 PROVEN = {"peer_spiffe_id": [SHOP.encode()]}
@@ -27,6 +32,21 @@ def test_a_response_says_all_that_the_protocol_asks_for() -> None:
     assert message.removed_resources == ["ghost"]
     assert (message.nonce, message.system_version_info) == (response.nonce, response.version)
     assert message.control_plane.identifier == "proa/1"
+
+
+@pytest.mark.parametrize("client", [Proxy, SotwProxy], ids=["delta", "sotw"])
+def test_what_is_said_on_two_streams_is_encoded_once_and_signed_twice(client: type[Proxy | SotwProxy]) -> None:
+    variant: Any = DELTA if client is Proxy else SOTW
+    kind: Any = discovery_pb2.DeltaDiscoveryResponse if client is Proxy else discovery_pb2.DiscoveryResponse
+    [first] = client({CLUSTER: {"a": "1"}}).ask(CLUSTER, "a")
+    second = Response("another", first.content)
+    [other] = [replace(first.content, version="2")]
+
+    messages = [kind.FromString(variant.encode(one, "proa")) for one in (first, second, Response("more", other))]
+
+    assert [message.nonce for message in messages] == [first.nonce, "another", "more"]
+    assert messages[0].resources == messages[1].resources == messages[2].resources
+    assert first.content.size == 1
 
 
 def test_bytes_that_are_no_request_are_refused() -> None:
