@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
 
 from google.protobuf.message import Message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resource:
     """`version` is a digest of `value`: equal config has an equal version in any replica, after any restart.
 
@@ -23,18 +22,18 @@ class Resource:
     version: str
     needs: tuple[tuple[str, str], ...] = field(default=(), hash=False)
     ttl: timedelta | None = field(default=None, hash=False)
+    heads: dict[str, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What comes before `value` in messages: for those who write them, so that each is made once."""
+    _mark: int = field(default=0, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def mark(self) -> int:
         """A digest of name and version, of 128 bits, which can be added up to one of many."""
-        name = self.name.encode()
-        parts = b"%d %b %b" % (len(name), name, self.version.encode())
-        return int.from_bytes(hashlib.sha256(parts).digest()[:16], "big")
-
-    @cached_property
-    def forms(self) -> dict[str, bytes]:
-        """What it looks like in messages. For those who write them: each form is made once."""
-        return {}
+        if not self._mark:
+            name = self.name.encode()
+            parts = b"%d %b %b" % (len(name), name, self.version.encode())
+            object.__setattr__(self, "_mark", int.from_bytes(hashlib.sha256(parts).digest()[:16], "big"))
+        return self._mark
 
 
 def type_url(message: type[Message] | Message) -> str:

@@ -1,6 +1,6 @@
 """Between bytes and the values of the protocol, in both of its variants."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.errors import ProtocolError
-from mesh.snapshot.resource import Resource
+from mesh.snapshot.resource import Resource, type_url
 from mesh.xds.delta import DeltaStream
 from mesh.xds.messages import Content, Response
 from mesh.xds.sotw import SotwStream
@@ -68,47 +68,68 @@ def _delta(content: Content) -> bytes:
     head = discovery_pb2.DeltaDiscoveryResponse(
         type_url=content.type_url,
         system_version_info=content.version,
-        resources=[_wrapped(resource, None) for resource in content.heartbeats],
+        resources=[_wrapped(resource) for resource in content.heartbeats],
         removed_resources=content.removed,
     )
-    return b"".join((head.SerializeToString(), *map(_in_delta, content.resources)))
+    return _joined(head.SerializeToString(), content.resources, "delta", _head_in_delta)
 
 
 def _sotw(content: Content) -> bytes:
     head = discovery_pb2.DiscoveryResponse(type_url=content.type_url, version_info=content.version)
     for resource in content.heartbeats:
-        head.resources.add().Pack(_wrapped(resource, None))
-    return b"".join((head.SerializeToString(), *map(_in_sotw, content.resources)))
+        head.resources.add().Pack(_wrapped(resource))
+    return _joined(head.SerializeToString(), content.resources, "sotw", _head_in_sotw)
 
 
-def _in_delta(resource: Resource) -> bytes:
-    """One resource of a response, as bytes that can be joined with the others."""
-    form = resource.forms.get("delta")
-    if form is None:
-        wrapped = _wrapped(resource, _packed(resource))
-        form = discovery_pb2.DeltaDiscoveryResponse(resources=[wrapped]).SerializeToString()
-        resource.forms["delta"] = form
-    return form
+def _joined(head: bytes, resources: Iterable[Resource], variant: str, make: Callable[[Resource], bytes]) -> bytes:
+    """Each resource is a field of its own, which ends with its value."""
+    parts = [head]
+    for resource in resources:
+        found = resource.heads.get(variant)
+        if found is None:
+            found = resource.heads[variant] = make(resource)
+        parts += (found, resource.value)
+    return b"".join(parts)
 
 
-def _in_sotw(resource: Resource) -> bytes:
-    form = resource.forms.get("sotw")
-    if form is None:
-        message = discovery_pb2.DiscoveryResponse(resources=[_packed(resource)])
-        if resource.ttl:
-            message.resources[0].Pack(_wrapped(resource, _packed(resource)))
-        form = resource.forms["sotw"] = message.SerializeToString()
-    return form
+def _head_in_delta(resource: Resource) -> bytes:
+    body = _head_of_wrapped(resource)
+    return _field(discovery_pb2.DeltaDiscoveryResponse.RESOURCES_FIELD_NUMBER, len(body) + len(resource.value)) + body
 
 
-def _packed(resource: Resource) -> Any:
-    return Any(type_url=resource.type_url, value=resource.value)
+def _head_in_sotw(resource: Resource) -> bytes:
+    body = _head_of_any(resource.type_url, len(resource.value))
+    if resource.ttl:
+        inner = _head_of_wrapped(resource)
+        body = _head_of_any(type_url(discovery_pb2.Resource), len(inner) + len(resource.value)) + inner
+    return _field(discovery_pb2.DiscoveryResponse.RESOURCES_FIELD_NUMBER, len(body) + len(resource.value)) + body
 
 
-def _wrapped(resource: Resource, body: Any | None) -> discovery_pb2.Resource:
-    """Without a body it only says that the resource still holds."""
+def _head_of_wrapped(resource: Resource) -> bytes:
+    """Name, version and the like first: the fields of a message may come in any order."""
+    packed = _head_of_any(resource.type_url, len(resource.value))
+    field = _field(discovery_pb2.Resource.RESOURCE_FIELD_NUMBER, len(packed) + len(resource.value))
+    return _wrapped(resource).SerializeToString() + field + packed
+
+
+def _head_of_any(type_url: str, length: int) -> bytes:
+    return Any(type_url=type_url).SerializeToString() + _field(Any.VALUE_FIELD_NUMBER, length)
+
+
+def _field(number: int, length: int) -> bytes:
+    """The start of a field of so many bytes. https://protobuf.dev/programming-guides/encoding"""
+    head = bytearray((number << 3 | 2,))
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head)
+
+
+def _wrapped(resource: Resource) -> discovery_pb2.Resource:
+    """Without its body, which alone says that the resource still holds."""
     return discovery_pb2.Resource(
-        name=resource.name, version=resource.version, resource=body, ttl=resource.ttl and _duration(resource.ttl)
+        name=resource.name, version=resource.version, ttl=resource.ttl and _duration(resource.ttl)
     )
 
 

@@ -166,3 +166,16 @@ def test_what_was_dropped_before_it_was_accepted_has_no_last_good_version() -> N
     proxy.answer_all(proxy.ask(ROUTE, "a"), bad=["bad"])
 
     assert refused(proxy, ROUTE) == {"a": ("bad", "")}
+
+
+def test_sotw_client_goes_on_with_what_is_gone_and_could_not_be_said_so() -> None:
+    """Its cluster had changed, so that the endpoints were owed as well."""
+    proxy = SotwProxy({CLUSTER: {"a": "1"}, ENDPOINT: {"a": "good"}})
+    proxy.ack_all(proxy.ask(CLUSTER))
+    proxy.ack_all(proxy.ask(ENDPOINT, "a"))
+    proxy.contents[ENDPOINT] = {}
+    proxy.ack_all(proxy.change(CLUSTER, {"a": "2"}))
+
+    proxy.answer_all(proxy.change(ENDPOINT, {"a": "bad"}), bad=["bad"])
+
+    assert refused(proxy, ENDPOINT) == {"a": ("bad", "good")}

@@ -1,9 +1,11 @@
 """What goes over the wire, and who may be at its other end."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
@@ -11,8 +13,9 @@ from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequ
 from mesh.api.envoy.type.v3 import semantic_version_pb2
 from mesh.errors import IdentityError, MeshError, ProtocolError
 from mesh.model.workload import Locality
+from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER
-from mesh.xds.messages import Response
+from mesh.xds.messages import Content, Response
 from mesh.xds.peer import Peer, admit
 from mesh.xds.wire import DELTA, SOTW
 from tests.unit.xds.proxy import Proxy, SotwProxy
@@ -47,6 +50,28 @@ def test_what_is_said_on_two_streams_is_encoded_once_and_signed_twice(client: ty
     assert [message.nonce for message in messages] == [first.nonce, "another", "more"]
     assert messages[0].resources == messages[1].resources == messages[2].resources
     assert first.content.size == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 20_000, 3_000_000])
+@pytest.mark.parametrize("ttl", [None, timedelta(seconds=1.5)], ids=["for ever", "for a time"])
+def test_resources_of_any_size_are_in_a_response_as_they_are(size: int, ttl: timedelta | None) -> None:
+    made = [Resource(name, CLUSTER, b"x" * size, "1", ttl=ttl) for name in ("a", "name " * 50)]
+    content = Content(CLUSTER, "v", tuple(made))
+
+    delta = discovery_pb2.DeltaDiscoveryResponse.FromString(DELTA.encode(Response("n", content), "proa"))
+    sotw = discovery_pb2.DiscoveryResponse.FromString(SOTW.encode(Response("n", content), "proa"))
+
+    bodies = [one.resource for one in delta.resources]
+    assert [(one.name, one.version, one.ttl.ToTimedelta()) for one in delta.resources] == [
+        (one.name, one.version, one.ttl or timedelta()) for one in made
+    ]
+    assert bodies == [AnyMessage(type_url=CLUSTER, value=one.value) for one in made]
+    assert [unwrapped(one) for one in sotw.resources] == (list(delta.resources) if ttl else bodies)
+
+
+def unwrapped(message: AnyMessage) -> AnyMessage | discovery_pb2.Resource:
+    wrapper = discovery_pb2.Resource()
+    return wrapper if message.Unpack(wrapper) else message
 
 
 def test_bytes_that_are_no_request_are_refused() -> None:
