@@ -169,12 +169,15 @@ def test_what_was_dropped_before_it_was_accepted_has_no_last_good_version() -> N
 
 
 def test_sotw_client_goes_on_with_what_is_gone_and_could_not_be_said_so() -> None:
-    """Its cluster had changed, so that the endpoints were owed as well."""
+    """It goes in the moment in which it is owed, because its cluster was sent."""
     proxy = SotwProxy({CLUSTER: {"a": "1"}, ENDPOINT: {"a": "good"}})
     proxy.ack_all(proxy.ask(CLUSTER))
     proxy.ack_all(proxy.ask(ENDPOINT, "a"))
-    proxy.contents[ENDPOINT] = {}
-    proxy.ack_all(proxy.change(CLUSTER, {"a": "2"}))
+    proxy.contents[CLUSTER] = {"a": "2"}
+    cluster = proxy.stream.next_response(proxy.state, proxy.now)
+    assert cluster
+    assert proxy.change(ENDPOINT, {}) == []
+    proxy.ack(cluster)
 
     proxy.answer_all(proxy.change(ENDPOINT, {"a": "bad"}), bad=["bad"])
 
