@@ -136,30 +136,19 @@ class Known:
         step = self._next[1] if self._next else None
         return step if step and step.delta is delta else None
 
-    def good(self, name: str) -> Resource | None:
-        """What the client has accepted under a name that it asks for."""
-        return None if self.is_new else self.there.get(name)
-
     def has(self) -> Iterator[Resource]:
-        return iter(()) if self.is_new else self.asked.covered(self.there)
+        return self.asked.covered(self.there)
 
     def count(self) -> int:
         """How many resources the client has."""
-        if self.is_new:
-            return 0
         return len(self.there) if self.asked.wildcard else len(self.asked.names & self.there.keys())
 
     def owing(self, names: Iterable[str]) -> "Known":
-        """The same client, when `names` are to be sent again as far as it follows them."""
-        if self.is_new:
-            return self
-        followed = {name for name in names if name in self.asked.names or (self.asked.wildcard and self.good(name))}
-        return known(self.asked, self.there, self.owed | followed, self.is_new)
+        """The same client, when those of `names` that it asks for are to be sent again."""
+        return known(self.asked, self.there, self.owed | self.asked.names.intersection(names), self.is_new)
 
     def unaccepted(self, there: Named) -> Iterator[str]:
         """What the client should have and has not accepted as it is; of endpoints, what it has none of."""
-        if self.is_new:
-            return (one.name for one in self.asked.covered(there))
         return (one.name for one in self._differing(there) if self._is_unaccepted(one))
 
     def _is_unaccepted(self, resource: Resource) -> bool:
@@ -179,7 +168,7 @@ class Known:
         removed = () if self.asked.form is Form.CHANGED else tuple(gone)
         delta = Delta(found, removed) if found or removed or self.is_unanswered else None
         awaited = (*(one.name for one in found if self.is_new or self._is_news(one)), *removed)
-        replaced = [] if self.is_new else map(self.good, (*(one.name for one in found), *gone))
+        replaced = map(self.there.get, (*(one.name for one in found), *gone))
         return Step(self.asked, there, delta, awaited, tuple(filter(None, replaced)), self.total)
 
     def _due(self, there: Named) -> tuple[tuple[Resource, ...], list[str]]:
@@ -195,11 +184,11 @@ class Known:
         """Removals have stages of their own, or no words, and who does not hear of them keeps what it has."""
         if any(one.ttl for one in found):
             return False
-        return not any(name not in self.owed or (self.asked.form is Form.CHANGED and self.good(name)) for name in gone)
+        return not any(name not in self.owed or (self.asked.form is Form.CHANGED and name in self.there) for name in gone)
 
     def _is_news(self, resource: Resource) -> bool:
         """New endpoints of a cluster that has some are none; those that follow a changed cluster are."""
-        good = self.good(resource.name)
+        good = self.there.get(resource.name)
         is_same = good is not None and good.version == resource.version
         return good is None or is_same if self.asked.type_url == ENDPOINT else not is_same
 

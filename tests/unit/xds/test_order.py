@@ -64,6 +64,20 @@ def test_a_changed_cluster_is_followed_by_its_unchanged_endpoints() -> None:
     assert sent(endpoints) == {"old": "1"}
 
 
+def test_clusters_that_change_one_after_the_other_are_all_followed_by_their_endpoints() -> None:
+    """The second changes when the first was sent and accepted, and its endpoints were not sent yet."""
+    proxy = connected({**OLD, CLUSTER: {"a": "1", "b": "1"}, ENDPOINT: {"a": "1", "b": "1"}})
+    proxy.contents[CLUSTER] = {"a": "2", "b": "1"}
+    first = proxy.stream.next_response(proxy.state, proxy.now)
+    assert first
+    proxy.contents[CLUSTER] = {"a": "2", "b": "2"}
+
+    second, endpoints = proxy.ack(first)
+
+    assert sent(second) == {"b": "2"}
+    assert sent(endpoints) == {"a": "1", "b": "1"}
+
+
 def test_a_cluster_that_changed_while_the_proxy_was_away_is_followed_by_its_endpoints() -> None:
     proxy = Proxy({CLUSTER: {"a": "2", "b": "1"}, ENDPOINT: {"a": "1", "b": "1"}})
     [clusters] = proxy.ask(CLUSTER, held={"a": "1", "b": "1"})
