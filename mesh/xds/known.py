@@ -184,7 +184,8 @@ class Known:
         """Removals have stages of their own, or no words, and who does not hear of them keeps what it has."""
         if any(one.ttl for one in found):
             return False
-        return not any(name not in self.owed or (self.asked.form is Form.CHANGED and name in self.there) for name in gone)
+        is_unsaid = self.asked.form is Form.CHANGED
+        return not any(name not in self.owed or (is_unsaid and name in self.there) for name in gone)
 
     def _is_news(self, resource: Resource) -> bool:
         """New endpoints of a cluster that has some are none; those that follow a changed cluster are."""

@@ -113,6 +113,21 @@ def test_clients_that_know_the_same_are_told_the_very_same_but_for_the_nonce(
     assert len({response.nonce for response in responses if response}) == 3
 
 
+def test_a_version_that_was_chosen_for_one_is_not_given_to_another_that_is_told_the_same() -> None:
+    state = a_state()
+    one, other = Client(SOTW, 1), Client(SOTW, 2)
+    one.connect(state)
+    other.connect(state)
+    resources = next_state(state, 1, ROUTE).resources
+
+    first = one.told(State(resources, {ROUTE: "mine"}))
+    second = other.told(State(resources, {ROUTE: "yours"}))
+
+    assert first
+    assert second
+    assert (first.version, second.version) == ("mine", "yours")
+
+
 @VARIANTS
 def test_who_has_been_refused_something_and_has_mended_it_knows_the_same_again(
     variant: Variant[DeltaDiscoveryRequest],
