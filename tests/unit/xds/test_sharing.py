@@ -113,6 +113,26 @@ def test_clients_that_know_the_same_are_told_the_very_same_but_for_the_nonce(
     assert len({response.nonce for response in responses if response}) == 3
 
 
+@VARIANTS
+def test_endpoints_that_are_the_very_same_follow_their_changed_cluster(
+    variant: Variant[DeltaDiscoveryRequest],
+) -> None:
+    state = a_state()
+    clients = [Client(variant, number) for number in range(2)]
+    for client in clients:
+        client.connect(state)
+    later = next_state(state, 1, CLUSTER)
+
+    told = [[client.told(later), client.told(later), client.told(later)] for client in clients]
+
+    for clusters, endpoints, more in told:
+        assert clusters
+        assert endpoints
+        assert [one.name for one in endpoints.resources] == [NAMES[1]]
+        assert (clusters.type_url, endpoints.type_url, more) == (CLUSTER, ENDPOINT, None)
+    assert told[0][1].content is told[1][1].content
+
+
 def test_a_version_that_was_chosen_for_one_is_not_given_to_another_that_is_told_the_same() -> None:
     state = a_state()
     one, other = Client(SOTW, 1), Client(SOTW, 2)
