@@ -5,7 +5,7 @@ from datetime import timedelta
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from mesh.snapshot.resource import Resource
 from mesh.xds.known import Form
-from mesh.xds.ledger import WILDCARD, is_wildcard
+from mesh.xds.ledger import asked_first
 from mesh.xds.messages import Answer
 from mesh.xds.stages import MAX_ERROR, Stages
 from mesh.xds.subscription import Subscription
@@ -39,9 +39,8 @@ class DeltaStream(Stages):
         """
         held = request.initial_resource_versions
         self._check_limits(listed=max(len(held), len(request.resource_names_subscribe)))
-        listed = frozenset(request.resource_names_subscribe)
-        stars = {name for name in listed or {WILDCARD} if is_wildcard(type_url, name)}
-        subscription = Subscription(type_url, Form.DELTA, listed - stars, wildcard=bool(stars))
+        names, is_all = asked_first(type_url, request.resource_names_subscribe)
+        subscription = Subscription(type_url, Form.DELTA, names, wildcard=is_all)
         if held:
             subscription.bring({name: Resource(name, type_url, b"", version) for name, version in held.items()})
         for name in request.resource_names_unsubscribe:

@@ -145,7 +145,9 @@ class Known:
 
     def owing(self, names: Iterable[str]) -> "Known":
         """The same client, when those of `names` that it asks for are to be sent again."""
-        return known(self.asked, self.there, self.owed | self.asked.names.intersection(names), self.is_new)
+        if self.is_new:
+            return self
+        return known(self.asked, self.there, self.owed | self.asked.names.intersection(names))
 
     def unaccepted(self, there: Named) -> Iterator[str]:
         """What the client should have and has not accepted as it is; of endpoints, what it has none of."""

@@ -302,6 +302,14 @@ def is_wildcard(type_url: str, name: str) -> bool:
     return name == WILDCARD and type_url in WILDCARD_TYPES
 
 
+def asked_first(type_url: str, listed: Iterable[str]) -> tuple[frozenset[str], bool]:
+    """What a first request that has `listed` these asks for by name, and whether it asks for everything."""
+    names = frozenset(listed)
+    if type_url in WILDCARD_TYPES and (not names or WILDCARD in names):
+        return names - {WILDCARD}, True
+    return names, False
+
+
 def version_of(resources: Mapping[str, Resource]) -> str:
     """A digest of names and versions; empty for none."""
     return version_of_total(total(resources.values()))

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 from mesh.xds.known import Form
-from mesh.xds.ledger import WILDCARD, WILDCARD_TYPES, is_wildcard, version_of
+from mesh.xds.ledger import WILDCARD, WILDCARD_TYPES, asked_first, version_of
 from mesh.xds.messages import Answer, Response
 from mesh.xds.source import State
 from mesh.xds.stages import MAX_ERROR, Stages
@@ -59,15 +59,14 @@ class SotwStream(Stages):
         """The first request of a type: one without any name asks for everything, if the type allows that."""
         self._check_limits(listed=len(request.resource_names))
         self._lists_the_same(request, type_url)
-        listed = frozenset(request.resource_names)
-        if not listed and is_wildcard(type_url, WILDCARD):
+        names, is_all = asked_first(type_url, request.resource_names)
+        if is_all and not request.resource_names:
             self._legacy.add(type_url)
-        stars = {name for name in listed or {WILDCARD} if is_wildcard(type_url, name)}
         form = Form.FULL if type_url in WILDCARD_TYPES else Form.CHANGED
-        subscription = Subscription(type_url, form, listed - stars, wildcard=bool(stars))
+        subscription = Subscription(type_url, form, names, wildcard=is_all)
         self._add(subscription)
         self._check_limits()
-        if stars and not subscription.names and request.version_info:
+        if is_all and not names and request.version_info:
             self._brought[type_url] = request.version_info
 
     def _lists_the_same(self, request: DiscoveryRequest, type_url: str) -> bool:
