@@ -99,8 +99,9 @@ def _followed(
             _say(_sentence(authority), quiet=quiet)
         if _is_over(authority):
             return authority
-        waits = authority.problem or f"it waits for {', '.join(_waits(authority)) or 'nobody'}"
-        if time.monotonic() - began > NAMED_AFTER and waits != named:
+        lagging = ", ".join(_waits(authority))
+        waits = authority.problem or f"it waits for {lagging or 'nobody'}"
+        if (authority.problem or lagging) and time.monotonic() - began > NAMED_AFTER and waits != named:
             named = waits
             _say(f"  {waits}", quiet=quiet)
         if time.monotonic() > until:
