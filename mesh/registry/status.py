@@ -226,6 +226,8 @@ class _Proxy:
         return not self.is_forgotten and any(stream.lags for stream in self.streams)
 
     def worst(self) -> ProxyState:
+        if len(self.streams) == 1:
+            return self.streams[0].state
         return min((stream.state for stream in self.streams), key=WORST_FIRST.index, default=ProxyState.DISCONNECTED)
 
 

@@ -96,10 +96,15 @@ class Session(Generic[R]):
         """Until it is cancelled."""
         while True:
             await self._until_due()
-            while response := self._next():
-                # In one expression: a name for the message would keep it until there is another.
-                await send(self._encoded(response))
-            self._settle()
+            await self._say(send)
+
+    async def _say(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """All that may be said now. On its own, so that no name keeps the state while there is nothing to say."""
+        while (state := self._state()) and (response := self._stream.next_response(state, self._now())):
+            # In one expression: a name for the message would keep it until there is another.
+            await send(self._encoded(response))
+        if state:
+            self._status.stands(lags=not self._stream.is_quiet(state), refuses=self._stream.refuses(state))
 
     def _encoded(self, response: Response) -> bytes:
         self._bytes_sent += response.content.size
@@ -142,15 +147,6 @@ class Session(Generic[R]):
 
     def _state(self) -> State | None:
         return self._source.state(self._peer.node_id, self._peer.locality)
-
-    def _next(self) -> Response | None:
-        state = self._state()
-        return self._stream.next_response(state, self._now()) if state else None
-
-    def _settle(self) -> None:
-        """There is nothing more to be sent."""
-        if state := self._state():
-            self._status.stands(lags=not self._stream.is_quiet(state), refuses=self._stream.refuses(state))
 
     def _report(self) -> StreamReport:
         state = self._state() or State()

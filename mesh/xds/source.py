@@ -23,7 +23,7 @@ class State:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not all(isinstance(named, Named) for named in self.resources.values()):
+        if set(map(type, self.resources.values())) - {Named}:
             named = {type_url: Named(resources) for type_url, resources in self.resources.items()}
             object.__setattr__(self, "resources", named)
 

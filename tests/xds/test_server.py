@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 from datetime import timedelta
 
 import grpc
@@ -19,7 +20,7 @@ from mesh.xds.server import discovery_server, listen
 from mesh.xds.session import Session
 from mesh.xds.stages import MAX_NAMES
 from mesh.xds.subscription import Subscription
-from tests.xds.control_plane import NODE, ORDERS, STRANGER, ControlPlane, Stream, now
+from tests.xds.control_plane import HERE, NODE, ORDERS, STRANGER, ControlPlane, Stream, now
 
 SOON = timedelta(seconds=10)
 
@@ -192,6 +193,26 @@ async def test_a_stream_that_its_client_ends_leaves_nothing_behind(control_plane
 
         assert await control_plane.board.wait_synced(SOON)
     assert status_of(control_plane) is ProxyState.DISCONNECTED
+
+
+async def test_what_was_published_before_is_not_kept_by_who_has_what_is_now(control_plane: ControlPlane) -> None:
+    control_plane.publish(a_resource(CLUSTER, "a"), a_resource(ENDPOINT, "a"))
+    async with control_plane.channel() as channel:
+        stream = Stream(channel)
+        await stream.ask(CLUSTER, node_id=NODE)
+        await stream.ask(ENDPOINT, "a")
+        for _ in range(2):
+            await stream.ack(await stream.receive())
+        assert await control_plane.board.wait_synced(SOON)
+        state = control_plane.cache.state(NODE, HERE)
+        assert state
+        before = weakref.ref(state.of(ENDPOINT))
+        del state
+
+        control_plane.publish(a_resource(CLUSTER, "a"), a_resource(ENDPOINT, "a"), a_resource(ENDPOINT, "b"))
+
+        assert control_plane.board.lagging() == ()
+        assert before() is None
 
 
 def left() -> list[object]:
