@@ -103,7 +103,7 @@ class GRPCRouteSpec(RouteSpec):
             namespace=namespace,
             name=name,
             where=where,
-            parents=tuple(sorted((ref.parent(namespace) for ref in self.parent_refs), key=str)),
+            parents=self.parents(namespace),
             rules=tuple(rule.rule(namespace) for rule in self.rules),
             hostnames=self.hostnames,
         )

@@ -260,6 +260,10 @@ class RouteSpec(Spec):
                 raise ValueError(f"two parentRefs select {one.name}; give each a port or sectionName of its own")
         return self
 
+    def parents(self, namespace: str) -> tuple[ParentRef, ...]:
+        """Sorted: in which order they are written means nothing."""
+        return tuple(sorted((ref.parent(namespace) for ref in self.parent_refs), key=str))
+
 
 def _apart(one: ParentRefSpec, other: ParentRefSpec) -> bool:
     """Whether they say which part of their common parent they mean, in the same way, and not the same part."""

@@ -23,7 +23,7 @@ from mesh.api.proa.v1 import (
     tokens_pb2_grpc,
     workloads_pb2_grpc,
 )
-from mesh.controlplane import wire
+from mesh.controlplane import rotation, wire
 from mesh.controlplane.main import Settings, serve
 from mesh.identity.key import Key
 from mesh.model.topology import Address
@@ -186,6 +186,18 @@ class Plane:
     client: Client
     registry: Registry
     settings: Settings
+
+
+@pytest.fixture
+def xds() -> Address:
+    return Address("127.0.0.1", free_port())
+
+
+@pytest.fixture
+def quick_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rotation that waits as little after a step as tests can afford."""
+    monkeypatch.setattr(rotation, "SETTLE", timedelta(milliseconds=20))
+    monkeypatch.setattr(rotation, "LOOK", timedelta(milliseconds=50))
 
 
 @pytest.fixture

@@ -25,20 +25,11 @@ from tests.controlplane.authority import (
     serving,
     shakes_hands,
 )
-from tests.controlplane.conftest import Open, free_port
+from tests.controlplane.conftest import Open
 from tests.controlplane.proxy import proxy
 from tests.unit.registry.builders import workload
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "SETTLE", timedelta(milliseconds=20))
-    monkeypatch.setattr(rotation, "LOOK", timedelta(milliseconds=50))
-
-
-@pytest.fixture
-def xds() -> Address:
-    return Address("127.0.0.1", free_port())
+pytestmark = pytest.mark.usefixtures("quick_rotation")
 
 
 @pytest.fixture
