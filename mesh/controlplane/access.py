@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
@@ -85,6 +87,9 @@ STRANGER: Final = Caller("whoever has a token")
 
 REMEDY: Final = "Ask for a token with a role that may: proa token create --role"
 
+LOOK: Final = timedelta(minutes=1)
+"""How often it is looked, while a stream of a person is open, whether the token has expired: clocks are set."""
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
@@ -132,18 +137,23 @@ class ValidDoor:
 
     async def closed(self, context: Any) -> None:
         seen = self._registry.revoked.number
-        while not self._is_revoked(context) and await self._is_in_force(context):
-            seen = await self._registry.revoked.after(seen)
+        with suppress(AccessError):
+            while not self._is_revoked(context):
+                rest = await self._rest(context)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(rest):
+                        seen = await self._registry.revoked.after(seen)
 
-    async def _is_in_force(self, context: Any) -> bool:
-        """Whether the token of a person still counts."""
-        try:
-            await self._registry.tokens.check(Person.from_uri(_spiffe_id(context)).token)
-        except ValueError:
-            return True  # a workload, which needs none
-        except AccessError:
-            return False
-        return True
+    async def _rest(self, context: Any) -> float | None:
+        """Seconds until a person's token is to be looked at again, None for a workload, which needs none.
+
+        Raises AccessError when the token does not count any more.
+        """
+        person = _parsed(Person, _spiffe_id(context))
+        if person is None:
+            return None
+        expires = await self._registry.tokens.check(person.token)
+        return min(LOOK, expires - self._registry.tokens.now()).total_seconds()
 
     def _is_revoked(self, context: Any) -> bool:
         """A certificate is only taken apart when there is one that it could be."""
@@ -299,5 +309,5 @@ async def _before(closed: asyncio.Future[None], responses: AsyncIterator[Any]) -
 
 async def _turn_out(context: Any) -> NoReturn:
     log.warning("turned_out peer=%s identity=%s", context.peer(), _spiffe_id(context))
-    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate of this stream was revoked")
+    await context.abort(grpc.StatusCode.PERMISSION_DENIED, "what let this stream in was revoked, or has expired")
     raise AssertionError("abort does not return")

@@ -34,6 +34,7 @@ from mesh.controlplane.tcp import serve_tcp
 from mesh.controlplane.token_service import TokenService
 from mesh.controlplane.workload_service import WorkloadService
 from mesh.errors import MeshError, StateError, UsageError
+from mesh.identity import core_files
 from mesh.identity.credentials import server_credentials
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
@@ -72,8 +73,9 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs until it is told to end; the exit code."""
-    # Whatever this process makes is its owner's alone.
+    # Whatever this process makes is its owner's alone, and it has the key of the authority.
     os.umask(0o077)
+    core_files.forbid()
     _log_to_stderr()
     exit_code = 0
     try:

@@ -112,14 +112,16 @@ class Tokens:
 
         await self._store.transact(work)
 
-    async def check(self, id_: str) -> None:
-        """Raises AccessError for one that has expired or was revoked, however often it was used."""
+    async def check(self, id_: str) -> datetime:
+        """When it expires. Raises AccessError for one that has, or was revoked, however often it was used."""
 
-        async def work(connection: AsyncConnection) -> bool:
-            return (await connection.execute(select(TOKENS.c.id).where(*self._live(id_)))).first() is not None
+        async def work(connection: AsyncConnection) -> str | None:
+            found = await connection.execute(select(TOKENS.c.expires).where(*self._live(id_)))
+            return found.scalar_one_or_none()
 
-        if not await self._store.transact(work):
+        if (expires := await self._store.transact(work)) is None:
             raise AccessError(f"token {id_}", "it has expired or was revoked", "Ask for a new one")
+        return datetime.fromisoformat(expires)
 
     async def revoke(self, id_: str) -> Token:
         """It counts for nothing any more. Raises NotFoundError."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -21,10 +22,11 @@ from mesh.api.proa.v1 import (
     tokens_pb2,
     tokens_pb2_grpc,
 )
-from mesh.controlplane import wire
+from mesh.controlplane import access, wire
 from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
 from mesh.controlplane.api import SERVICES
 from mesh.controlplane.tcp import first_contact
+from mesh.controlplane.token_service import LIFETIME
 from mesh.identity.ca import CertificateAuthority, new_root
 from mesh.identity.key import Key, new_key
 from mesh.model.names import Identity, InstanceId, Person, control_plane_identity
@@ -217,6 +219,18 @@ async def test_a_stream_of_a_role_ends_with_its_token(remote: Remote) -> None:
             await remote.plane.client.tokens.RevokeToken(tokens_pb2.RevokeTokenRequest(id=token.id))
         async with asyncio.timeout(5):
             assert await watch.code() is DENIED
+
+
+async def test_a_stream_of_a_role_ends_when_its_token_expires(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "LOOK", timedelta(milliseconds=50))
+    async with remote.as_role("viewer") as channel:
+        watch = Client(channel).status.WatchInstances(status_pb2.WatchInstancesRequest())
+        await watch.read()
+        later = remote.plane.registry.tokens.now() + LIFETIME
+        remote.plane.registry.tokens.now = lambda: later
+        async with asyncio.timeout(5):
+            assert await watch.code() is DENIED
+        assert "has expired" in await watch.details()
 
 
 async def test_the_audit_log_knows_a_person_by_role_and_token(remote: Remote) -> None:
