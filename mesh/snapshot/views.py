@@ -19,7 +19,7 @@ class ViewSeal:
         self._parts = Memo(self._part)
         self._named = Memo(by_name)
         self._joined = Memo(joined)
-        self._pieces = Memo(_sealed)
+        self._pieces = Memo(self._sealed)
 
     def part(self, view: ProxyView) -> Part:
         """Raises SnapshotError as `seal.part` does."""
@@ -36,9 +36,8 @@ class ViewSeal:
         first, *more = map(self._pieces.get, pieces)
         return self._joined.get((first, *more)) if more else first
 
-
-def _sealed(piece: Piece) -> Resource:
-    return sealed(piece.message())
+    def _sealed(self, piece: Piece) -> Resource:
+        return sealed(piece.message(lambda base: self._pieces.get(base).value))
 
 
 def joined(pieces: tuple[Resource, ...]) -> Resource:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -15,6 +16,7 @@ from mesh.model.names import NOBODY, OUTBOUND, RUNTIME_LAYER
 from mesh.model.shape import Instance, Role
 from mesh.model.workload import Protocol
 from mesh.policy.view import ProxyView
+from mesh.translate.caller import without
 from mesh.translate.cluster import cluster, own_service
 from mesh.translate.grpc_client import client_cluster, client_listener, client_nobody, client_routes
 from mesh.translate.http_filter import EXTENSIONS, extension
@@ -42,13 +44,17 @@ class Resources:
 
 
 class Piece(NamedTuple):
-    """A message that is not made yet, of one part of a view. Equal pieces make equal messages."""
+    """A message that is not made yet, of one part of a view. Equal pieces make equal messages.
 
-    make: Callable[[Any], Message]
+    With `base` it is made from the bytes of that piece, too, whose translation it does not repeat.
+    """
+
+    make: Callable[..., Message]
     of: Hashable
+    base: "Piece | None" = None
 
-    def message(self) -> Message:
-        return self.make(self.of)
+    def message(self, value_of: Callable[["Piece"], bytes]) -> Message:
+        return self.make(self.of, value_of(self.base)) if self.base else self.make(self.of)
 
 
 def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
@@ -66,10 +72,11 @@ def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
             *(Piece(host_routes, host) for host in view.virtual_hosts),
             Piece(nobodys_routes, "*"),
         ),
-        *((Piece(upstream_routes, host),) for host in view.virtual_hosts),
+        *((Piece(upstream_routes, host.target, Piece(host_routes, host)),) for host in view.virtual_hosts),
         *((Piece(inbound_routes, (port, view.revoked)),) for port in view.inbound if port.protocol is not Protocol.TCP),
         (Piece(runtime_layer, RUNTIME_LAYER),),
         *((Piece(extension, name),) for name in EXTENSIONS),
+        *(((Piece(without, view.revoked),),) if any(port.protocol is Protocol.TCP for port in view.inbound) else ()),
     )
 
 
@@ -85,7 +92,12 @@ def _of_client(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
 
 def resources_for(view: ProxyView) -> Resources:
     """The same as whole messages."""
-    messages = [_merged(pieces) for pieces in pieces_of(view)]
+
+    @cache
+    def made(piece: Piece) -> Message:
+        return piece.message(lambda base: made(base).SerializeToString())
+
+    messages = [_merged(map(made, pieces)) for pieces in pieces_of(view)]
     return Resources(
         clusters=_all(cluster_pb2.Cluster, messages),
         listeners=_all(listener_pb2.Listener, messages),
@@ -113,8 +125,9 @@ def instance_resources(instance: Instance) -> Resources:
     )
 
 
-def _merged(pieces: Iterable[Piece]) -> Message:
-    first, *more = (piece.message() for piece in pieces)
+def _merged(messages: Iterable[Message]) -> Message:
+    """Into the first of them."""
+    first, *more = messages
     for message in more:
         first.MergeFrom(message)
     return first

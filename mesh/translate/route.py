@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
-from mesh.model.names import app_cluster, inbound_name, upstream_routes_name
+from mesh.model.names import Target, app_cluster, inbound_name, upstream_routes_name
 from mesh.model.topology import ServicePort
 from mesh.model.workload import Protocol
 from mesh.policy.view import VirtualHost
@@ -31,10 +31,12 @@ def nobodys_routes(domain: str) -> route_pb2.RouteConfiguration:
     return route_pb2.RouteConfiguration(virtual_hosts=[_virtual_host("nobody", [domain], [route])])
 
 
-def upstream_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
-    """Routes of the listeners of one upstream, whatever `:authority` the caller names."""
-    name = upstream_routes_name(host.target)
-    return route_pb2.RouteConfiguration(name=name, virtual_hosts=[_of_host(name, ["*"], host)])
+def upstream_routes(target: Target, of_host: bytes) -> route_pb2.RouteConfiguration:
+    """Routes of the listeners of one upstream, whatever `:authority` the caller names; from those of its host."""
+    routes = route_pb2.RouteConfiguration.FromString(of_host)
+    routes.name = routes.virtual_hosts[0].name = upstream_routes_name(target)
+    routes.virtual_hosts[0].domains[:] = ["*"]
+    return routes
 
 
 def inbound_routes(inbound: tuple[ServicePort, tuple[str, ...]]) -> route_pb2.RouteConfiguration:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mesh.api.envoy.config.core.v3 import base_pb2
@@ -11,7 +10,7 @@ from mesh.api.envoy.extensions.retry.host.previous_hosts.v3 import previous_host
 from mesh.api.envoy.type.matcher.v3 import regex_pb2
 from mesh.api.envoy.type.v3 import percent_pb2
 from mesh.model.names import NOBODY, Target
-from mesh.model.route import GrpcMatch, HeaderChange, HttpMatch, PathChange, Redirect, Rewrite, RouteRetry
+from mesh.model.route import GrpcMatch, HeaderChange, PathChange, Redirect, Rewrite, RouteRetry
 from mesh.model.traffic import Affinity
 from mesh.model.workload import Protocol
 from mesh.policy.calls import CallPolicy
@@ -41,9 +40,6 @@ STATUSES: Final = {
 WELL_KNOWN: Final = {"http": 80, "https": 443}
 
 
-GRPC, HTTP = GrpcMatch(), HttpMatch()
-
-
 class Limits(NamedTuple):
     """What policies say about calls, beside where they go."""
 
@@ -59,7 +55,7 @@ def envoy_route(match: RouteMatch, route: Route, limits: Limits) -> EnvoyRoute:
     if route.rule.redirect:
         made.redirect.CopyFrom(redirect(route.rule.redirect, match))
     elif route.shares:
-        made.route.CopyFrom(forward(whatever_fits(route), limits.protocol, limits.calls, affinities_of(route, limits)))
+        made.route.CopyFrom(forward(route, limits))
         _rewrite(made.route, route.rule.rewrite, match)
     else:
         made.direct_response.CopyFrom(
@@ -74,13 +70,9 @@ def answer(status: int, sentence: str) -> route_components_pb2.DirectResponseAct
     return route_components_pb2.DirectResponseAction(status=status, body=body)
 
 
-@lru_cache(maxsize=1024)
-def forward(route: Route, protocol: Protocol, calls: CallPolicy, affinities: tuple[Affinity, ...]) -> _Action:
-    """No timeout of the route's own for gRPC, which would end a stream. The result is shared, and not to be changed.
-
-    Many methods of a service are forwarded alike, and to say it is most of what a route costs.
-    """
-    rule, grpc = route.rule, protocol is Protocol.GRPC
+def forward(route: Route, limits: Limits) -> _Action:
+    """No timeout of the route's own for gRPC, which would end a stream."""
+    rule, calls, grpc = route.rule, limits.calls, limits.protocol is Protocol.GRPC
     timeout = calls.deadline if rule.request_timeout is None else rule.request_timeout
     action = _Action(
         timeout=duration(timedelta() if grpc else timeout or timedelta()),
@@ -88,7 +80,7 @@ def forward(route: Route, protocol: Protocol, calls: CallPolicy, affinities: tup
         max_stream_duration=call_deadline(calls.deadline) if grpc else None,
         retry_policy=retry_policy(_retry(calls.retry, rule.retry), rule.backend_timeout, rule.retry),
         request_mirror_policies=[mirror(copies) for copies in route.copies],
-        hash_policy=[hash_policy(one) for one in affinities],
+        hash_policy=[hash_policy(one) for one in affinities_of(route, limits.affinities)],
     )
     _to(action, route)
     return action
@@ -170,8 +162,10 @@ def _rewrite(action: _Action, said: Rewrite | None, match: RouteMatch) -> None:
         action.host_rewrite_literal = said.hostname
     if said.path.full is not None:
         everything = regex_pb2.RegexMatcher(regex="^/.*$")
-        substitution = said.path.full.replace("\\", "\\\\")
-        action.regex_rewrite.CopyFrom(regex_pb2.RegexMatchAndSubstitute(pattern=everything, substitution=substitution))
+        # No path of a document has a backslash, which would begin a group of RE2's.
+        action.regex_rewrite.CopyFrom(
+            regex_pb2.RegexMatchAndSubstitute(pattern=everything, substitution=said.path.full)
+        )
     elif said.path.prefix is not None:
         action.prefix_rewrite = _prefix(said.path, match)
 
@@ -242,14 +236,9 @@ def _retry(of_policy: RetryPolicy | None, said: RouteRetry | None) -> RetryPolic
     )
 
 
-def affinities_of(route: Route, limits: Limits) -> tuple[Affinity, ...]:
-    there = limits.affinities
-    return tuple(dict.fromkeys(there[target] for target in route.targets if target in there)) if there else ()
-
-
-def whatever_fits(route: Route) -> Route:
-    """The same for all calls, whose kind is all that counts of the match."""
-    return Route(GRPC if isinstance(route.match, GrpcMatch) else HTTP, route.shares, route.copies, route.rule)
+def affinities_of(route: Route, there: Mapping[Target, Affinity]) -> Iterable[Affinity]:
+    """Each once, of the targets of the route that have one."""
+    return dict.fromkeys(there[target] for target in route.targets if target in there) if there else ()
 
 
 def _unavailable(route: Route) -> int:

@@ -64,7 +64,9 @@ class NaiveCompiler(Compiler):
         view = self._revision.views.of(shape_of(lease.workload, self._revision.topology))
         pieces = next(pieces for pieces in pieces_of(view) if pieces[0].of == OUTBOUND)
         known = made.snapshot.of(ROUTE)
-        routes = Named({**known, OUTBOUND: resource(OUTBOUND, _merged(pieces), known[OUTBOUND].needs)})
+        routes = Named(
+            {**known, OUTBOUND: resource(OUTBOUND, _merged(one.make(one.of) for one in pieces), known[OUTBOUND].needs)}
+        )
         return replace(made, snapshot=Snapshot({**made.snapshot.resources, ROUTE: routes}, made.snapshot.version))
 
 
