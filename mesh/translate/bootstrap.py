@@ -9,8 +9,6 @@ from mesh.api.envoy.config.bootstrap.v3 import bootstrap_pb2
 from mesh.api.envoy.config.cluster.v3 import cluster_pb2
 from mesh.api.envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2, protocol_pb2
 from mesh.api.envoy.config.metrics.v3 import stats_pb2
-from mesh.api.envoy.config.overload.v3 import overload_pb2
-from mesh.api.envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from mesh.api.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from mesh.api.envoy.type.matcher.v3 import string_pb2
 from mesh.model.names import (
@@ -26,12 +24,11 @@ from mesh.model.shape import Instance
 from mesh.model.topology import Address
 from mesh.translate.address import pipe
 from mesh.translate.endpoint import fixed_assignment
+from mesh.translate.limits import overload
 from mesh.translate.protocol import HTTP_PROTOCOL_OPTIONS
 from mesh.translate.source import ADS, ADS_AT_START
 from mesh.translate.tls import upstream_tls
 from mesh.translate.wrappers import duration, typed_config
-
-MAX_CONNECTIONS: Final = 4096
 
 STATS: Final = (
     "cluster_manager.warming_clusters",
@@ -168,15 +165,6 @@ def runtime() -> bootstrap_pb2.LayeredRuntime:
             ),
         ]
     )
-
-
-def overload() -> overload_pb2.OverloadManager:
-    """At most `MAX_CONNECTIONS` from callers and the service together."""
-    limit = downstream_connections_pb2.DownstreamConnectionsConfig(max_active_downstream_connections=MAX_CONNECTIONS)
-    monitor = overload_pb2.ResourceMonitor(
-        name="envoy.resource_monitors.global_downstream_max_connections", typed_config=typed_config(limit)
-    )
-    return overload_pb2.OverloadManager(resource_monitors=[monitor])
 
 
 def stats() -> stats_pb2.StatsConfig:

@@ -1,6 +1,5 @@
 """Listeners of a sidecar. Once sent they keep their fields and chains; a golden test pins their bytes."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -21,8 +20,9 @@ from mesh.model.topology import Address
 from mesh.model.workload import Protocol
 from mesh.translate.access_log import failed_connections, refused_handshakes
 from mesh.translate.address import socket_address
-from mesh.translate.connection_manager import MAX_AGE, connection_manager
-from mesh.translate.http_filter import inbound_filters, outbound_filters
+from mesh.translate.caller import callers, one_identity
+from mesh.translate.connection_manager import inbound_manager, outbound_manager
+from mesh.translate.limits import HANDSHAKE
 from mesh.translate.protocol import alpn
 from mesh.translate.tls import downstream_tls
 from mesh.translate.wrappers import boolean, duration, typed_config
@@ -45,6 +45,7 @@ def inbound_listener(port: InstancePort, trust_domain: str) -> listener_pb2.List
         traffic_direction=base_pb2.INBOUND,
         enable_reuse_port=boolean(False),
         access_log=[refused_handshakes()],
+        listener_filters_timeout=duration(HANDSHAKE),
         listener_filters=[
             listener_components_pb2.ListenerFilter(
                 name=TLS_INSPECTOR, typed_config=typed_config(tls_inspector_pb2.TlsInspector())
@@ -54,7 +55,8 @@ def inbound_listener(port: InstancePort, trust_domain: str) -> listener_pb2.List
             _Chain(
                 name="mtls",
                 filter_chain_match=listener_components_pb2.FilterChainMatch(transport_protocol="tls"),
-                filters=[_to_service(port, name)],
+                filters=_to_service(port, name),
+                transport_socket_connect_timeout=duration(HANDSHAKE),
                 transport_socket=downstream_tls(workloads_prefix(trust_domain), alpn(port.protocol)),
             )
         ],
@@ -63,27 +65,21 @@ def inbound_listener(port: InstancePort, trust_domain: str) -> listener_pb2.List
 
 def outbound_listener(address: Address) -> listener_pb2.Listener:
     """The port that routes by `:authority`."""
-    manager = connection_manager(stat_prefix=OUTBOUND, routes=OUTBOUND, codec=None, filters=outbound_filters())
-    return _plain(OUTBOUND, address, [manager])
+    return _plain(OUTBOUND, address, outbound_manager(None, stat_prefix=OUTBOUND, routes=OUTBOUND))
 
 
 def upstream_listener(upstream: InstanceUpstream) -> listener_pb2.Listener:
     """The address of one declared upstream."""
     name, routes = upstream_listener_name(upstream.key), upstream_routes_name(upstream.target)
     if upstream.protocol is Protocol.TCP:
-        return _plain(name, upstream.address, [_tcp_proxy(OUTBOUND, upstream.target.cluster)])
-    manager = connection_manager(
-        stat_prefix=OUTBOUND, routes=routes, codec=upstream.protocol, filters=outbound_filters()
-    )
-    return _plain(name, upstream.address, [manager])
+        return _plain(name, upstream.address, _tcp_proxy(OUTBOUND, upstream.target.cluster))
+    return _plain(name, upstream.address, outbound_manager(upstream.protocol, stat_prefix=OUTBOUND, routes=routes))
 
 
-def _to_service(port: InstancePort, routes: str) -> listener_components_pb2.Filter:
+def _to_service(port: InstancePort, routes: str) -> tuple[listener_components_pb2.Filter, ...]:
     if port.protocol is Protocol.TCP:
-        return _tcp_proxy(INBOUND, app_cluster(port.number))
-    return connection_manager(
-        stat_prefix=INBOUND, routes=routes, codec=port.protocol, filters=inbound_filters(), max_age=MAX_AGE
-    )
+        return callers(), _tcp_proxy(INBOUND, app_cluster(port.number))
+    return one_identity(), inbound_manager(port.protocol, stat_prefix=INBOUND, routes=routes)
 
 
 def _tcp_proxy(stat_prefix: str, cluster: str) -> listener_components_pb2.Filter:
@@ -97,8 +93,8 @@ def _tcp_proxy(stat_prefix: str, cluster: str) -> listener_components_pb2.Filter
     return listener_components_pb2.Filter(name=TCP_PROXY, typed_config=typed_config(proxy))
 
 
-def _plain(name: str, address: Address, filters: Iterable[listener_components_pb2.Filter]) -> listener_pb2.Listener:
-    """A listener for the workload itself, on loopback. It goes on while the inbound side drains."""
+def _plain(name: str, address: Address, only: listener_components_pb2.Filter) -> listener_pb2.Listener:
+    """A listener for the workload itself, on loopback. It goes on while the inbound side drains, or is flooded."""
     return listener_pb2.Listener(
         name=name,
         stat_prefix=OUTBOUND,
@@ -106,5 +102,6 @@ def _plain(name: str, address: Address, filters: Iterable[listener_components_pb
         traffic_direction=base_pb2.OUTBOUND,
         drain_type=listener_pb2.Listener.MODIFY_ONLY,
         enable_reuse_port=boolean(False),
-        filter_chains=[_Chain(name="plaintext", filters=filters)],
+        ignore_global_conn_limit=True,
+        filter_chains=[_Chain(name="plaintext", filters=[only])],
     )

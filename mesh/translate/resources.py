@@ -16,6 +16,7 @@ from mesh.model.names import NOBODY, OUTBOUND, RUNTIME_LAYER
 from mesh.model.shape import Instance, Role
 from mesh.model.workload import Protocol
 from mesh.policy.view import ProxyView
+from mesh.translate.caller import without
 from mesh.translate.cluster import cluster, own_service
 from mesh.translate.grpc_client import client_cluster, client_listener, client_nobody, client_routes
 from mesh.translate.http_filter import EXTENSIONS, extension
@@ -75,6 +76,7 @@ def pieces_of(view: ProxyView) -> tuple[tuple[Piece, ...], ...]:
         *((Piece(inbound_routes, (port, view.revoked)),) for port in view.inbound if port.protocol is not Protocol.TCP),
         (Piece(runtime_layer, RUNTIME_LAYER),),
         *((Piece(extension, name),) for name in EXTENSIONS),
+        *(((Piece(without, view.revoked),),) if any(port.protocol is Protocol.TCP for port in view.inbound) else ()),
     )
 
 

@@ -1,4 +1,8 @@
-"""Mutual TLS between sidecars: TLS 1.3 only, leaf and roots from the agent's files, the peer's SPIFFE id checked."""
+"""Mutual TLS between sidecars: TLS 1.3 only, leaf and roots from the agent's files, the peer's SPIFFE id checked.
+
+No session is resumed: that looks at no certificate, so whoever had one once could come back for days after its end. It
+would save a tenth of a handshake.
+"""
 
 from collections.abc import Iterable
 
@@ -8,7 +12,7 @@ from mesh.api.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_p
 from mesh.api.envoy.type.matcher.v3 import string_pb2
 from mesh.model.names import LEAF_SECRET, ROOTS_SECRET
 from mesh.translate.source import secret
-from mesh.translate.wrappers import boolean, typed_config
+from mesh.translate.wrappers import boolean, typed_config, uint32
 
 TLS = "envoy.transport_sockets.tls"
 RAW_BUFFER = "envoy.transport_sockets.raw_buffer"
@@ -20,6 +24,7 @@ def upstream_tls(server_name: str, identities: Iterable[str], alpn: Iterable[str
     """The caller's side. Whoever answers must prove one of `identities`."""
     context = tls_pb2.UpstreamTlsContext(
         sni=server_name,
+        max_session_keys=uint32(0),
         common_tls_context=_common(alpn, (string_pb2.StringMatcher(exact=uri) for uri in identities)),
     )
     return base_pb2.TransportSocket(name=TLS, typed_config=typed_config(context))
@@ -29,6 +34,7 @@ def downstream_tls(trusted_prefix: str, alpn: Iterable[str]) -> base_pb2.Transpo
     """The callee's side. Whoever calls must prove an id that starts with `trusted_prefix`."""
     context = tls_pb2.DownstreamTlsContext(
         require_client_certificate=boolean(True),
+        disable_stateless_session_resumption=True,
         common_tls_context=_common(alpn, [string_pb2.StringMatcher(prefix=trusted_prefix)]),
     )
     return base_pb2.TransportSocket(name=TLS, typed_config=typed_config(context))

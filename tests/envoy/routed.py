@@ -171,7 +171,7 @@ def inlined(shared: Resources, own: Resources, ports: Mapping[str, int] = NOWHER
     routes = {one.name: {**as_json(one), "validate_clusters": False} for one in shared.routes}
     listeners = [as_json(one) for one in own.listeners if one.name.startswith(("upstream/", "outbound"))]
     for listener in listeners:
-        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
         manager["route_config"] = routes[manager.pop("rds")["route_config_name"]]
         manager["http_filters"] = manager["http_filters"][-1:]
         manager["access_log"] = []

@@ -58,7 +58,7 @@ class Scenario:
         config["static_resources"]["clusters"] += [as_json(c) for c in (*self.shared.clusters, *self.own.clusters)]
         routes = {one.name: {**as_json(one), "validate_clusters": False} for one in self.shared.routes}
         listeners = [as_json(listener) for listener in self.own.listeners]
-        for manager in (one["filter_chains"][0]["filters"][0]["typed_config"] for one in listeners):
+        for manager in (one["filter_chains"][0]["filters"][-1]["typed_config"] for one in listeners):
             if rds := manager.pop("rds", None):
                 manager["route_config"] = routes[rds["route_config_name"]]
         config["static_resources"]["listeners"] = listeners

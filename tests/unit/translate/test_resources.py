@@ -83,7 +83,7 @@ def test_no_stream_is_ended_by_a_timeout_of_the_mesh() -> None:
         assert {found["timeout"] for found in actions} <= ({"0s", "2s"} if "pages" in name else {"0s"})
         for listener in map(as_json, scenario.own.listeners):
             for chain in listener["filter_chains"]:
-                config = chain["filters"][0]["typed_config"]
+                config = chain["filters"][-1]["typed_config"]
                 assert config.get("stream_idle_timeout", config.get("idle_timeout")) == "0s"
 
 
