@@ -45,6 +45,13 @@ CONNECTION: Final = {
     "upstream_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
 }
 
+REFUSED: Final = (
+    "connection.transport_failure_reason != ''",
+    "connection.termination_details != ''",
+    "response.flags != 0",
+)
+"""Any of these is why, in Envoy's expression language: TLS said no; we did; no chain fits, or it is no HTTP."""
+
 _Filter = accesslog_pb2.AccessLogFilter
 
 
@@ -104,7 +111,7 @@ def failed_connections() -> accesslog_pb2.AccessLog:
 
 def refused_handshakes() -> accesslog_pb2.AccessLog:
     """To stdout: connections that were refused before there was a call: no TLS, no certificate, a foreign one."""
-    refused = cel_pb2.ExpressionFilter(expression="connection.transport_failure_reason != '' || response.flags != 0")
+    refused = cel_pb2.ExpressionFilter(expression=" || ".join(REFUSED))
     return _stdout(
         _Filter(
             extension_filter=accesslog_pb2.ExtensionFilter(

@@ -79,8 +79,6 @@ def _manager(stat_prefix: str, routes: str, codec: Protocol | None, filters: Ite
         generate_request_id=boolean(False),
         server_header_transformation=_Manager.PASS_THROUGH,
         early_header_mutation_extensions=[without_orders()],
-        # Nobody is internal, whatever `x-forwarded-for` says.
-        internal_address_config=_Manager.InternalAddressConfig(),
         access_log=[failed_calls(), tapped_calls()],
         local_reply_config=local_replies(),
     )

@@ -16,6 +16,9 @@ MAX_CONNECTIONS: Final = 4096
 HANDSHAKE: Final = timedelta(seconds=5)
 """For the first bytes of a connection, and for TLS. A caller's sidecar waits no longer for either (CONNECT_TIMEOUT)."""
 
+EARLY_DATA: Final = 1 << 16
+"""Bytes that a caller of a TCP port may send before the service has taken the connection."""
+
 HEADERS_WITHIN: Final = timedelta(seconds=10)
 """From the first byte of a request to the last of its headers."""
 

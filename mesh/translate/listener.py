@@ -22,10 +22,10 @@ from mesh.translate.access_log import failed_connections, refused_handshakes
 from mesh.translate.address import socket_address
 from mesh.translate.caller import callers, one_identity
 from mesh.translate.connection_manager import inbound_manager, outbound_manager
-from mesh.translate.limits import HANDSHAKE
+from mesh.translate.limits import EARLY_DATA, HANDSHAKE
 from mesh.translate.protocol import alpn
 from mesh.translate.tls import downstream_tls
-from mesh.translate.wrappers import boolean, duration, typed_config
+from mesh.translate.wrappers import boolean, duration, typed_config, uint32
 
 TLS_INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
 TCP_PROXY: Final = "envoy.filters.network.tcp_proxy"
@@ -78,14 +78,19 @@ def upstream_listener(upstream: InstanceUpstream) -> listener_pb2.Listener:
 
 def _to_service(port: InstancePort, routes: str) -> tuple[listener_components_pb2.Filter, ...]:
     if port.protocol is Protocol.TCP:
-        return callers(), _tcp_proxy(INBOUND, app_cluster(port.number))
+        return callers(), _tcp_proxy(INBOUND, app_cluster(port.number), when=tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE)
     return one_identity(), inbound_manager(port.protocol, stat_prefix=INBOUND, routes=routes)
 
 
-def _tcp_proxy(stat_prefix: str, cluster: str) -> listener_components_pb2.Filter:
+def _tcp_proxy(
+    stat_prefix: str, cluster: str, *, when: tcp_proxy_pb2.UpstreamConnectMode = tcp_proxy_pb2.IMMEDIATE
+) -> listener_components_pb2.Filter:
+    """`when` it connects: with IMMEDIATE whoever comes, with a certificate or not, costs the service a connection."""
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=stat_prefix,
         cluster=cluster,
+        upstream_connect_mode=when,
+        max_early_data_bytes=None if when == tcp_proxy_pb2.IMMEDIATE else uint32(EARLY_DATA),
         # Whether a quiet connection is dead is for the two ends to say.
         idle_timeout=duration(timedelta(0)),
         access_log=[failed_connections()],

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh.model.schema import Method, Schema
@@ -104,6 +104,7 @@ HTTP_MATCHES = [
     "path: {type: Exact, value: /a/b}", "path: {type: RegularExpression, value: '/[ab]+'}", "method: GET",
     "queryParams: [{name: q, value: '1'}]",
 ]  # fmt: skip
+TO_STOCK = "backendRefs: [{name: stock, port: 50051}]"
 BACKENDS = ["stock", "stock-v2", "gone"]
 calls_of = st.tuples(
     st.sampled_from(["/a.B/C", "/a.B/D", "/a.B/E", "/a.BC/C", "/x.Y/C", "/x.Y/Z", "/a.B/C?q", "/a.B", "/"]),
@@ -126,7 +127,21 @@ def rules_of(matches: list[str]) -> st.SearchStrategy[str]:
     return st.lists(rule, max_size=4).map(", ".join)
 
 
+ONE, OTHER, ALL = (
+    f"{{matches: [{{{match}}}], backendRefs: [{{name: {to}, port: 50051}}]}}"
+    for match, to in (
+        ("method: {service: a.B, method: C}", "stock-v2"),
+        ("method: {service: a.B}", "gone"),
+        ("", "stock"),
+    )
+)
+WITH_HEADER = OTHER.replace("}}]", "}, headers: [{name: a, value: '1'}]}]", 1)
+
+
 @given(rules_of(GRPC_MATCHES), st.sets(st.sampled_from(METHODS)), calls_of)
+@example(ONE, set(), ("/a.B/C", {})).via("a method that a rule names keeps its own policy")
+@example(f"{WITH_HEADER}, {ALL}", set(), ("/a.B/E", {})).via("a rule for all is among those of each service")
+@example(f"{OTHER}, {ALL}", set(), ("/x.Y/E", {})).via("a rule for one service is not for another")
 def test_a_tree_decides_as_the_list_does(rules: str, known: set[Method], call: Call) -> None:
     methods = [*known, Method("a.B", "C")]
     texts = [a_grpc_route("r", rules, "stock")]
@@ -374,3 +389,14 @@ def test_a_tree_has_the_methods_that_routes_name_and_no_schema_does() -> None:
     found = made([a_grpc_route("r", "{matches: [{method: {service: a.B, method: C}}]}", "stock")], (), 0)
 
     assert decision(found, ("/a.B/C", {}))["direct_response"]["status"] == 503
+
+
+@pytest.mark.parametrize("most", [0, 1000], ids=["tree", "list"])
+def test_a_method_may_be_that_of_any_service(most: int) -> None:
+    found = made([a_grpc_route("r", f"{{matches: [{{method: {{method: C}}}}], {TO_STOCK}}}", "stock")], (), most)
+
+    fitting = [
+        path for path in ("/a.B/C", "/x.Y/C", "/a.B/CC", "/a.B/D", "/C") if "route" in decision(found, (path, {}))
+    ]
+
+    assert fitting == ["/a.B/C", "/x.Y/C"]
