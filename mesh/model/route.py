@@ -199,9 +199,9 @@ class Route:
     created: str = ""
 
     @property
-    def seniority(self) -> tuple[str, str, str]:
-        """Orders routes that fit one call equally well: the older first, then by name."""
-        return (self.created, self.namespace, self.name)
+    def seniority(self) -> tuple[str, str]:
+        """Orders routes of one namespace that fit one call equally well: the older first, then by name."""
+        return (self.created, self.name)
 
 
 @dataclass(frozen=True, slots=True)

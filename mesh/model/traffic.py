@@ -77,6 +77,6 @@ class BackendTrafficPolicy:
     affinity: Affinity | None = None
 
     @property
-    def seniority(self) -> tuple[str, str, str]:
-        """Orders policies that say different things about one field: the older wins, then by name."""
-        return (self.created, self.namespace, self.name)
+    def seniority(self) -> tuple[str, str]:
+        """Orders policies of one namespace that say different things about one field: the older wins, then by name."""
+        return (self.created, self.name)

@@ -10,7 +10,7 @@ from mesh.model.topology import Topology
 from mesh.model.traffic import BackendTrafficPolicy, MethodPolicy, Retry
 from mesh.model.workload import Protocol, Workload
 from mesh.policy.calls import Said
-from mesh.policy.references import as_parent, backend_errors, doubtful_methods, some
+from mesh.policy.references import as_parent, backend_errors, doubtful_methods, grant_errors, some, unchecked
 from mesh.policy.retry import SAFE
 from mesh.policy.routing import AnyRoute, Reason, selects
 
@@ -38,6 +38,8 @@ def remarks(documents: Documents, topology: Topology, grants: Iterable[Reference
     """What the documents say that has no effect, or another one than it seems."""
     return (
         *doubtful_methods(documents, topology),
+        *unchecked(documents, topology),
+        *(error for grant in documents.grants for error in grant_errors(grant, topology)),
         *(error for policy in documents.traffic_policies for error in _without_effect(policy, topology)),
         *(error for route in documents.routes for error in _route_remarks(route)),
         *(
@@ -165,7 +167,6 @@ def _without_effect(policy: BackendTrafficPolicy, topology: Topology) -> Iterato
         "timeouts.request limits none of them": policy.timeouts and policy.timeouts.request,
         "retry.perRetry.timeout limits a try of none": policy.retry and policy.retry.per_try_timeout,
         "retry.retryOn is left to what cannot run a call twice": policy.retry and _harmful(policy, policy.retry),
-        "the names under methods are not checked": policy.methods,
     }
     for effect in (effect for effect, value in said.items() if value and unknown):
         problem = f"the methods of service {', '.join(unknown)} are not known yet, and until then {effect}"

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from mesh.errors import UnresolvedError
 from mesh.model.documents import Documents
-from mesh.model.route import GrpcMatch, ParentRef, ReferenceGrant, Route, ServiceRef
+from mesh.model.route import GATEWAY_GROUP, GrpcMatch, ParentRef, ReferenceGrant, Route, ServiceRef
 from mesh.model.schema import Schema
 from mesh.model.topology import Service, ServicePort, Topology
 from mesh.model.traffic import BackendTrafficPolicy
@@ -15,6 +15,9 @@ from mesh.policy.routing import ALWAYS, SPEAKS, AnyRoute, Reason, found, permitt
 
 SEVERAL: Final = 3
 """So many names stand in a message."""
+
+REFERRING: Final = tuple(kind.__name__ for kind in SPEAKS)
+"""The kinds that may need a grant, all of one group."""
 
 Unknown: TypeAlias = tuple[bool, UnresolvedError]
 """A method that is not known, and whether all methods of the service are."""
@@ -48,6 +51,25 @@ def unknown_methods(documents: Documents, topology: Topology) -> tuple[Unresolve
 def doubtful_methods(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
     """Every method that is not among those that are known of a service which does not tell all of them."""
     return tuple(error for complete, error in _unknown(documents, topology) if not complete)
+
+
+def unchecked(documents: Documents, topology: Topology) -> tuple[UnresolvedError, ...]:
+    """One for each document that names methods of a service that is there, and of which no schema is known."""
+    return tuple(error for one in (*documents.traffic_policies, *documents.routes) if (error := _unseen(one, topology)))
+
+
+def grant_errors(grant: ReferenceGrant, topology: Topology) -> Iterator[UnresolvedError]:
+    """Each part of the grant that lets nobody do anything."""
+    for index, source in enumerate(grant.sources):
+        if source.group != GATEWAY_GROUP or source.kind not in REFERRING:
+            problem = f"from.{index}: kind {source.kind} of group {source.group!r} refers to nothing here"
+            yield UnresolvedError(grant.where, problem, f"Kinds that do: {' and '.join(REFERRING)} of {GATEWAY_GROUP}")
+    for index, to in enumerate(grant.targets):
+        if (to.group, to.kind) != ("", "Service"):
+            problem = f"to.{index}: nothing here refers to kind {to.kind} of group {to.group!r}"
+            yield UnresolvedError(grant.where, problem, 'Routes refer to kind Service of group ""')
+        elif to.name and to.name not in topology.backends(grant.namespace):
+            yield _no_service(grant.where, f"to.{index}", grant.namespace, to.name, topology)
 
 
 def parent_error(route: Route, parent: ParentRef, topology: Topology) -> UnresolvedError | None:
@@ -147,25 +169,45 @@ def _no_service(where: str, what: str, namespace: str, name: str, topology: Topo
 
 
 def _unknown(documents: Documents, topology: Topology) -> Iterator[Unknown]:
-    for policy in documents.traffic_policies:
-        yield from _policy_methods(policy, topology)
-    for route in documents.routes:
-        yield from _route_methods(route, topology)
+    for document in (*documents.traffic_policies, *documents.routes):
+        services = tuple(_services_of(document))
+        for place, service, method in _methods_of(document):
+            yield from _method_errors(document.where, place, service, method, services, topology)
 
 
-def _policy_methods(policy: BackendTrafficPolicy, topology: Topology) -> Iterator[Unknown]:
-    services = tuple((policy.namespace, target.service) for target in policy.targets)
-    for one in policy.methods:
-        yield from _method_errors(policy.where, "methods", one.service, one.method, services, topology)
+def _unseen(document: AnyRoute | BackendTrafficPolicy, topology: Topology) -> UnresolvedError | None:
+    unknown = sorted(
+        name
+        for namespace, name in set(_services_of(document))
+        if _speaks_http2(topology.service(namespace, name)) and topology.schema(namespace, name) is None
+    )
+    if not unknown or not any(_methods_of(document)):
+        return None
+    problem = f"the methods that it names are not checked: no schema is known of service {', '.join(unknown)}"
+    return UnresolvedError(document.where, problem, "Switch on server reflection there, or use `proa schema push`")
 
 
-def _route_methods(route: Route, topology: Topology) -> Iterator[Unknown]:
-    services = tuple((parent.namespace, parent.service) for parent in route.parents)
-    for index, rule in enumerate(route.rules):
+def _speaks_http2(service: Service | None) -> bool:
+    return service is not None and any(port.protocol.speaks_http2 for port in service.ports)
+
+
+def _services_of(document: AnyRoute | BackendTrafficPolicy) -> Iterator[tuple[str, str]]:
+    """Those whose methods the document names."""
+    if isinstance(document, BackendTrafficPolicy):
+        yield from ((document.namespace, target.service) for target in document.targets)
+    else:
+        yield from ((parent.namespace, parent.service) for parent in document.parents)
+
+
+def _methods_of(document: AnyRoute | BackendTrafficPolicy) -> Iterator[tuple[str, str, str]]:
+    """The gRPC services, and methods if any, that the document names, each with where it does."""
+    if isinstance(document, BackendTrafficPolicy):
+        yield from (("methods", one.service, one.method) for one in document.methods)
+        return
+    for index, rule in enumerate(document.rules):
         for match in rule.matches:
             if isinstance(match, GrpcMatch) and not match.method.regex and match.method.service not in ("", *ALWAYS):
-                service, method = match.method.service, match.method.method
-                yield from _method_errors(route.where, f"rules.{index}", service, method, services, topology)
+                yield f"rules.{index}", match.method.service, match.method.method
 
 
 def _method_errors(

@@ -203,14 +203,14 @@ def test_what_waits_for_a_schema_is_said() -> None:
         f"{OF_READ % '{disabled: true}'}}}",
     )
 
-    found = remarks(documents(everything), topology(), ())
+    unchecked, *found = remarks(documents(everything), topology(), ())
 
+    assert unchecked.problem == "the methods that it names are not checked: no schema is known of service orders, web"
     begin = "the methods of service orders are not known yet, and until then "
     assert [error.problem.removeprefix(begin) for error in found] == [
         "timeouts.request limits none of them",
         "retry.perRetry.timeout limits a try of none",
         "retry.retryOn is left to what cannot run a call twice",
-        "the names under methods are not checked",
     ]
     assert unsafe(documents(everything), topology()) == ()
 
@@ -309,3 +309,81 @@ def test_policies_may_disagree_in_every_field() -> None:
     assert [error.problem.partition(" of service orders ")[0] for error in conflicts(mesh, topology())] == [
         "timeouts.request", "retry.disabled of a.B/C", "loadBalancer"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("match", "said"),
+    [
+        pytest.param("{service: shop.v1.Orders, method: GetOrdr}", 1, id="a method"),
+        pytest.param("{service: shop.v1.Ordrs}", 1, id="a service"),
+        pytest.param("{type: RegularExpression, service: 'shop.*'}", 0, id="an expression, which may mean anything"),
+        pytest.param("{service: grpc.health.v1.Health}", 0, id="what every service has"),
+    ],
+)
+def test_methods_of_a_service_without_a_schema_are_said_to_be_unchecked(match: str, said: int) -> None:
+    route = a_grpc_route("r", f"{{matches: [{{method: {match}}}], {TO_ORDERS}}}")
+
+    found = [error for error in remarks(documents(route), topology(), ()) if "not checked" in error.problem]
+
+    assert [str(error) for error in found] == [
+        (
+            "mesh.yaml:1: the methods that it names are not checked: no schema is known of service orders. "
+            "Switch on server reflection there, or use `proa schema push`"
+        )
+    ] * said
+    assert not [error for error in remarks(documents(route), topology(SCHEMA), ()) if "not checked" in error.problem]
+
+
+def test_methods_of_a_service_that_is_not_there_are_said_to_be_nothing_but_that() -> None:
+    route = a_grpc_route("r", f"{{matches: [{{method: {{service: a.B}}}}], {TO_ORDERS}}}", "gone")
+
+    assert remarks(documents(route), topology(), ()) == ()
+
+
+GRANT = "{from: [{group: %s, kind: %s, namespace: web}], to: [{group: '%s', kind: %s, name: %s}]}"
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        (("gateway.networking.k8s.io", "GRPCRoute", "", "Service", "orders"), ""),
+        (("gateway.networking.k8s.io", "HTTPRoute", "core", "Service", "orders-v2"), ""),
+        (
+            ("gateway.networking.k8s.io", "GrpcRoute", "", "Service", "orders"),
+            (
+                "from.0: kind GrpcRoute of group 'gateway.networking.k8s.io' refers to nothing here. "
+                "Kinds that do: GRPCRoute and HTTPRoute of gateway.networking.k8s.io"
+            ),
+        ),
+        (
+            ("proa.mesh", "GRPCRoute", "", "Service", "orders"),
+            (
+                "from.0: kind GRPCRoute of group 'proa.mesh' refers to nothing here. "
+                "Kinds that do: GRPCRoute and HTTPRoute of gateway.networking.k8s.io"
+            ),
+        ),
+        (
+            ("gateway.networking.k8s.io", "GRPCRoute", "apps", "Service", "orders"),
+            "to.0: nothing here refers to kind Service of group 'apps'. Routes refer to kind Service of group \"\"",
+        ),
+        (
+            ("gateway.networking.k8s.io", "GRPCRoute", "", "Secret", "orders"),
+            "to.0: nothing here refers to kind Secret of group ''. Routes refer to kind Service of group \"\"",
+        ),
+        (
+            ("gateway.networking.k8s.io", "GRPCRoute", "", "Service", "ordres"),
+            "to.0: there is no service ordres in namespace shop. Did you mean orders?",
+        ),
+    ],
+)
+def test_a_grant_that_lets_nobody_do_anything_is_told(parts: tuple[str, ...], problem: str) -> None:
+    mesh = documents(a_document("ReferenceGrant", "g", GRANT % parts))
+    there = topology_of(documents(*SHOP, a_workload("orders-v2", "service: orders, version: v2, port: 50051")))
+
+    assert [str(error) for error in remarks(mesh, there, ())] == ([f"mesh.yaml:1: {problem}"] if problem else [])
+
+
+def test_a_grant_for_every_service_is_none_too_many() -> None:
+    grant = GRANT.replace(", name: %s", "") % ("gateway.networking.k8s.io", "GRPCRoute", "", "Service")
+
+    assert remarks(documents(a_document("ReferenceGrant", "g", grant)), topology(), ()) == ()
