@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn, Protocol, TypeAlias
 import grpc
 from cryptography import x509
 
+from mesh.controlplane.errors import Refused, status_of
+from mesh.controlplane.limits import Calls
 from mesh.errors import AccessError, MeshError
 from mesh.identity.ca import serial
 from mesh.model.names import Identity, Person
@@ -128,11 +130,16 @@ class ValidDoor:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._calls = Calls(registry)
 
     async def enter(self, method: str, context: Any) -> Caller:
-        uri = _spiffe_id(context)
+        caller = await self._caller(_spiffe_id(context), method)
         if self._is_revoked(context):
-            raise AccessError(method, f"the certificate of {uri} was revoked", "Look at: proa identity list")
+            raise AccessError(method, f"the certificate of {caller.name} was revoked", "Look at: proa identity list")
+        self._calls.begin(caller, context)
+        return caller
+
+    async def _caller(self, uri: str, method: str) -> Caller:
         return Caller(uri, uri)
 
     async def closed(self, context: Any) -> None:
@@ -165,16 +172,15 @@ class ValidDoor:
 class CertificateDoor(ValidDoor):
     """Lets in by what the certificate says that the connection was made with."""
 
-    async def enter(self, method: str, context: Any) -> Caller:
-        uri = (await super().enter(method, context)).identity
+    async def _caller(self, uri: str, method: str) -> Caller:
         who = WHO.get(method)
-        caller, role = await self._caller(uri, method)
+        caller, role = await self._role_of(uri, method)
         if who is Who.CERTIFIED or (who is not None and role in _enough(who)):
             return caller
         need = f"this needs {who.value}" if who else "this is for the owner of the socket alone"
         raise AccessError(method, f"{caller.name} may not do that, {need}", REMEDY)
 
-    async def _caller(self, uri: str, method: str) -> tuple[Caller, str]:
+    async def _role_of(self, uri: str, method: str) -> tuple[Caller, str]:
         """Whose certificate it is, and the role that comes with it."""
         identity, person = _parsed(Identity, uri), _parsed(Person, uri)
         known = identity or person
@@ -216,8 +222,9 @@ def may_act_for(identity: Identity) -> None:
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Everything that a server serves is behind its door. Who has come in is in `CALLER`."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, refused: Refused) -> None:
         self._door = door
+        self._refused = refused
 
     async def intercept_service(
         self,
@@ -225,16 +232,17 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         handler = await continuation(handler_call_details)
-        return _behind(self._door, handler_call_details.method, handler) if handler else handler
+        return _behind(self._door, self._refused, handler_call_details.method, handler) if handler else handler
 
 
-def _behind(door: Door, method: str, handler: Any) -> Handler:
+def _behind(door: Door, refused: Refused, method: str, handler: Any) -> Handler:
     async def enter(context: Any) -> None:
         try:
             CALLER.set(await door.enter(method, context))
         except MeshError as error:
             log.warning("access_refused method=%s peer=%s reason=%s", method, context.peer(), error)
-            status = grpc.StatusCode.PERMISSION_DENIED if isinstance(error, AccessError) else grpc.StatusCode.INTERNAL
+            status = status_of(error)
+            refused(status.name)
             await context.abort(status, str(error))
 
     codecs = {

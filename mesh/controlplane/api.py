@@ -38,7 +38,7 @@ from mesh.controlplane.ca_service import CaService
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
-from mesh.controlplane.errors import ErrorInterceptor
+from mesh.controlplane.errors import ErrorInterceptor, Refused
 from mesh.controlplane.identity_service import AuditService, IdentityService
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.status_service import StatusService
@@ -88,7 +88,10 @@ class Api:
         tokens: TokenService,
         identities: IdentityService,
         audit: AuditService,
+        *,
+        refused: Refused,
     ) -> None:
+        self.refused = refused
         self._health = health.aio.HealthServicer()
         self._parts = (
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
@@ -109,7 +112,8 @@ class Api:
 
     def behind(self, door: Door, options: Sequence[tuple[str, int]] = OPTIONS) -> grpc.aio.Server:
         """A server with all of it behind the door, that listens nowhere yet."""
-        server = grpc.aio.server(interceptors=[ErrorInterceptor(), AccessInterceptor(door)], options=options)
+        interceptors = [ErrorInterceptor(self.refused), AccessInterceptor(door, self.refused)]
+        server = grpc.aio.server(interceptors=interceptors, options=options)
         for add_to in self._parts:
             add_to(server)
         return server

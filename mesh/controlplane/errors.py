@@ -22,6 +22,9 @@ STATUS: Final = {
 OURS: Final = ("/proa.v1.", "/envoy.service.status.v3.")
 """How the names of methods begin that Proa itself implements."""
 
+Refused = Callable[[str], None]
+"""Is told the name of the status of each call that is refused or fails."""
+
 # In quotes: the types of grpc are only generic in their stubs.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
@@ -31,6 +34,9 @@ log = logging.getLogger(__name__)
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Answers a MeshError with its words, anything else with a number that the log explains."""
 
+    def __init__(self, refused: Refused = lambda _: None) -> None:
+        self._refused = refused
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -38,50 +44,58 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         handler = await continuation(handler_call_details)
         is_ours = handler_call_details.method.startswith(OURS)
-        return _guarded(handler) if handler and is_ours else handler
+        return _guarded(handler, self._refused) if handler and is_ours else handler
 
 
-def _guarded(handler: Any) -> Handler:
+def status_of(error: MeshError) -> grpc.StatusCode:
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+
+
+def _guarded(handler: Any, refused: Refused) -> Handler:
     codecs = {
         "request_deserializer": handler.request_deserializer,
         "response_serializer": handler.response_serializer,
     }
     if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(_guarded_call(handler.unary_unary), **codecs)
+        return grpc.unary_unary_rpc_method_handler(_guarded_call(handler.unary_unary, refused), **codecs)
     if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(_guarded_stream(handler.unary_stream), **codecs)
-    return grpc.stream_stream_rpc_method_handler(_guarded_stream(handler.stream_stream), **codecs)
+        return grpc.unary_stream_rpc_method_handler(_guarded_stream(handler.unary_stream, refused), **codecs)
+    return grpc.stream_stream_rpc_method_handler(_guarded_stream(handler.stream_stream, refused), **codecs)
 
 
-def _guarded_call(call: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _guarded_call(call: Callable[[Any, Any], Awaitable[Any]], refused: Refused) -> Callable[[Any, Any], Awaitable[Any]]:
     async def guarded(request: Any, context: Any) -> Any:
         try:
             return await call(request, context)
         except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
-            await _abort(context, error)
+            await _abort(context, error, refused)
 
     return guarded
 
 
-def _guarded_stream(call: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _guarded_stream(
+    call: Callable[[Any, Any], AsyncIterator[Any]], refused: Refused
+) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             async for response in call(request, context):
                 yield response
         except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
-            await _abort(context, error)
+            await _abort(context, error, refused)
 
     return guarded
 
 
-async def _abort(context: Any, error: Exception) -> NoReturn:
+async def _abort(context: Any, error: Exception, refused: Refused) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, MeshError):
-        status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+        status = status_of(error)
+        refused(status.name)
         log.info("call_refused status=%s reason=%s", status.name, error)
         await context.abort(status, str(error))
     number = secrets.token_hex(4)
+    refused(grpc.StatusCode.INTERNAL.name)
     log.error("call_failed number=%s", number, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"control plane: it failed (number {number}). Look at its log")
     raise AssertionError("abort does not return")

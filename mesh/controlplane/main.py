@@ -26,6 +26,7 @@ from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
 from mesh.controlplane.garbage import collect_seldom
 from mesh.controlplane.identity_service import AuditService, IdentityService
+from mesh.controlplane.limits import raise_descriptors
 from mesh.controlplane.rotation import Rotation
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.standing import Standings
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whatever this process makes is its owner's alone, and it has the key of the authority.
     os.umask(0o077)
     core_files.forbid()
+    raise_descriptors()
     _log_to_stderr()
     exit_code = 0
     try:
@@ -124,13 +126,14 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
     debug = DebugService(registry, compiler, cache)
     schemas = SchemaService(registry, _now)
     authority = CaService(registry, rotation)
-    api = Api(documents, WorkloadService(registry), agents, status, schemas, clients, debug, authority, tokens, *people)
+    rest = WorkloadService(registry), agents, status, schemas, clients, debug, authority, tokens
+    api = Api(documents, *rest, *people, refused=numbers.refused)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:
         """Serves xDS as soon as there is an authority: with the first document, or from the start."""
         await rotation.signing()
-        trust = functools.partial(server_credentials, rotation.authority, _now, registry.leaf_lifetime)
+        trust = functools.partial(server_credentials, rotation.authority, _now, registry.leaf_lifetime, numbers.begun)
         await serve_tcp(api, discovery, registry, trust, settings.xds, settings.listen)
 
     async def tell_numbers() -> None:

@@ -1,9 +1,10 @@
 """The control plane for other machines: the API and xDS behind mutual TLS, and beside them a port for first contact."""
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final, NoReturn
 
 import grpc
@@ -11,31 +12,43 @@ import grpc
 from mesh.controlplane.access import AccessInterceptor, CertificateDoor, FirstContactDoor, ValidDoor
 from mesh.controlplane.api import OPTIONS as API_OPTIONS
 from mesh.controlplane.api import Api
+from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connection_age, connections
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.xds.server import OPTIONS as XDS_OPTIONS
 from mesh.xds.server import DiscoveryService, discovery_server, listen
 
-OPTIONS: Final = tuple(
-    {
-        **dict(XDS_OPTIONS),
-        **dict(API_OPTIONS),
-        # A machine whose link is cut says nothing: its agent is gone after 15 s, and its term begins.
-        "grpc.keepalive_time_ms": 10_000,
-        "grpc.keepalive_timeout_ms": 5_000,
-        "grpc.http2.ping_timeout_ms": 5_000,
-    }.items()
-)
+GUARDED: Final = {
+    # Whoever can reach a port may connect: it has to say something soon, and not much before it is known.
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.http2.settings_timeout": 10_000,
+    "grpc.max_metadata_size": 8 * 1024,
+    "grpc.absolute_max_metadata_size": 16 * 1024,
+    "grpc.max_concurrent_streams": 100,
+}
 
-FIRST_CONTACT_OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),
+XDS: Final = {**dict(XDS_OPTIONS), **GUARDED}
+
+FOR_ALL: Final = {
+    **XDS,
+    **dict(API_OPTIONS),
+    # A machine whose link is cut says nothing: its agent is gone after 15 s, and its term begins.
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+    "grpc.http2.ping_timeout_ms": 5_000,
+}
+
+FIRST_CONTACT: Final = {
+    **GUARDED,
+    "grpc.so_reuseport": 0,
     # Whoever can reach the port may ask: for little, not often at a time, and not for long.
-    ("grpc.max_receive_message_length", 128 * 1024),
-    ("grpc.max_concurrent_streams", 8),
-    ("grpc.max_connection_age_ms", 60_000),
-    ("grpc.max_connection_age_grace_ms", 5_000),
-    ("grpc.max_metadata_size", 8 * 1024),
-)
+    "grpc.max_allowed_incoming_connections": FIRST_CONTACTS,
+    "grpc.max_receive_message_length": 128 * 1024,
+    "grpc.max_concurrent_streams": 4,
+    "grpc.max_connection_idle_ms": 5_000,
+    "grpc.max_connection_age_ms": 60_000,
+    "grpc.max_connection_age_grace_ms": 5_000,
+}
 
 log = logging.getLogger(__name__)
 
@@ -51,31 +64,56 @@ async def serve_tcp(
     registry: Registry,
     trust: Callable[..., grpc.ServerCredentials],
     xds: Address,
-    others: Iterable[Address],
+    others: Sequence[Address],
 ) -> NoReturn:
     """Serves xDS at `xds`, and for other machines the API, too, until it is cancelled.
 
-    `trust` makes credentials, `mutual` or not. Raises StartError when somebody else has one of the ports.
+    A connection ends before the certificate does by which it was let in: all begin anew when the lifetime of leaves
+    changes. `trust` makes credentials, `mutual` or not. Raises StartError when somebody else has one of the ports.
     """
+    while True:
+        seen, age = registry.changed.number, connection_age(registry.leaf_lifetime())
+        async with _serving(api, discovery, registry, trust, xds, others, age):
+            while connection_age(registry.leaf_lifetime()) == age:
+                seen = await registry.changed.after(seen)
+        log.info("serving_anew connection_age=%s", connection_age(registry.leaf_lifetime()))
+
+
+@asynccontextmanager
+async def _serving(
+    api: Api,
+    discovery: DiscoveryService,
+    registry: Registry,
+    trust: Callable[..., grpc.ServerCredentials],
+    xds: Address,
+    others: Sequence[Address],
+    age: timedelta,
+) -> AsyncIterator[None]:
+    most = connections(1 + len(others), first_contacts=len(others))
+    bounded = (("grpc.max_allowed_incoming_connections", most), *age_options(age))
     servers: list[grpc.aio.Server] = []
 
     def serve(server: grpc.aio.Server, address: Address, *, mutual: bool) -> None:
         servers.append(server)
         listen(server, address, trust(mutual=mutual))
 
+    def options(of: dict[str, int]) -> tuple[tuple[str, int], ...]:
+        return tuple({**of, **dict(bounded)}.items())
+
     try:
-        serve(discovery_server(discovery, interceptors=[AccessInterceptor(ValidDoor(registry))]), xds, mutual=True)
+        door = AccessInterceptor(ValidDoor(registry), api.refused)
+        serve(discovery_server(discovery, options(XDS), [door]), xds, mutual=True)
         for address in others:
-            for_all = api.behind(CertificateDoor(registry), OPTIONS)
+            for_all = api.behind(CertificateDoor(registry), options(FOR_ALL))
             for_all.add_generic_rpc_handlers(discovery.handlers())
             serve(for_all, address, mutual=True)
-            serve(api.behind(FirstContactDoor(), FIRST_CONTACT_OPTIONS), first_contact(address), mutual=False)
+            strangers = api.behind(FirstContactDoor(), tuple(FIRST_CONTACT.items()))
+            serve(strangers, first_contact(address), mutual=False)
             log.info("serving tcp=%s first_contact=%s", address, first_contact(address))
         for server in servers:
             await server.start()
-        log.info("serving xds=%s", xds)
-        await asyncio.get_running_loop().create_future()
+        log.info("serving xds=%s connections=%d", xds, most)
+        yield
     finally:
         for server in servers:
             await server.stop(grace=None)
-    raise AssertionError("it only ends by being cancelled")

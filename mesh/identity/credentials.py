@@ -17,22 +17,28 @@ def server_credentials(
     authority: Callable[[], CertificateAuthority],
     now: Callable[[], datetime],
     lifetime: Callable[[], timedelta] = lambda: LEAF_LIFETIME,
+    begun: Callable[[], None] = lambda: None,
     *,
     mutual: bool = True,
 ) -> grpc.ServerCredentials:
     """For a server that only speaks to holders of a certificate of the present `authority`, and says who itself is.
 
-    One that is not `mutual` asks nobody for a certificate.
-
+    One that is not `mutual` asks nobody for a certificate. `begun` is called for each handshake, on some thread; how
+    one ends gRPC does not tell.
 
     Its leaf has the identity of the control plane and, since gRPC clients in Python check a host name and not a URI,
     host names beside it. When it is due, or the authority is another one, the handshake that finds it so gets a new
     one. Raises StateError when the authority cannot sign; one that loses its key later leaves the leaf as it is.
     """
     leaf = _RenewedLeaf(authority, now, lifetime)
+
+    def handshake() -> grpc.ServerCertificateConfiguration | None:
+        begun()
+        return leaf.renewed()
+
     return grpc.dynamic_ssl_server_credentials(
         leaf.configuration(),
-        leaf.renewed,  # type: ignore[arg-type]  # the stubs forget that None is allowed: nothing has changed
+        handshake,  # type: ignore[arg-type]  # the stubs forget that None is allowed: nothing has changed
         require_client_authentication=mutual,
     )
 

@@ -12,6 +12,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client import Counter as CountedHere
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +29,7 @@ CHANGE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 LABELS: Final = {url: url.rpartition(".")[2] for url in sorted(TYPES)} | {OTHER_TYPES: OTHER_TYPES}
 LEASE_STATES: Final = ("healthy", "unhealthy", "client", "draining", "detached")
 REFUSALS: Final = ("identity", "limit", "protocol")
+STATUSES: Final = ("INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
 
 MESSAGES: Final[tuple[tuple[str, str, Callable[[Tally], int]], ...]] = (
     ("proa_xds_responses", "Responses that were sent.", lambda tally: tally.responses),
@@ -54,6 +56,20 @@ class Numbers(CollectorRegistry):
             buckets=CHANGE_BUCKETS,
             registry=self,
         )
+        self._refused = CountedHere(
+            "proa_refused_calls", "Calls of the API that were refused, or failed.", ["status"], registry=self
+        )
+        for status in STATUSES:
+            self._refused.labels(status)
+        self._handshakes = CountedHere("proa_tls_handshakes", "Those that have begun.", registry=self)
+
+    def refused(self, status: str) -> None:
+        """A call has ended with this status."""
+        self._refused.labels(status).inc()
+
+    def begun(self) -> None:
+        """A handshake, which may fail."""
+        self._handshakes.inc()
 
 
 class MeshNumbers(Collector):
