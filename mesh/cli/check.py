@@ -208,6 +208,14 @@ def _resolved(mesh: Mesh) -> Iterator[Finding]:
     return _conditions(mesh, "ResolvedRefs", "Correct it, or bring back what it names")
 
 
+def _checked(mesh: Mesh) -> Iterator[Finding]:
+    for document in mesh.documents:
+        for condition in document.conditions:
+            if condition.type == "ResolvedRefs" and condition.status and condition.message:
+                problem, _, remedy = condition.message.partition(". ")
+                yield Finding(document.where, _clause(problem), _clause(remedy))
+
+
 def _accepted(mesh: Mesh) -> Iterator[Finding]:
     return _conditions(mesh, "Accepted", "Remove what is said twice from one of them")
 
@@ -269,6 +277,7 @@ CHECKS: Final = (
     Check("Every instance is healthy", _healthy),
     Check("Every proxy runs its newest configuration", _newest),
     Check("Documents name only what is there", _resolved),
+    Check("The methods that documents name could be checked", _checked, fails=False),
     Check("No document gives way to another", _accepted, fails=False),
     Check("The methods of every gRPC service are known", _schemas, fails=False),
     Check("What was pushed for a service is what it has", _pushes, fails=False),

@@ -8,7 +8,7 @@ from mesh.model.documents import Documents, Key, Mesh, Resource, key_of
 from mesh.model.route import GRPCRoute, HTTPRoute, ParentRef, ReferenceGrant
 from mesh.model.topology import Topology
 from mesh.model.workload import Workload
-from mesh.policy.references import backend_errors, parent_error, unknown_methods, unresolved
+from mesh.policy.references import backend_errors, parent_error, unchecked, unknown_methods, unresolved
 
 NAMED = 3
 """Proxies, in the message of a condition."""
@@ -68,7 +68,7 @@ def conditions_of(
     given_way = [error for error in conflicts if error.where == resource.where]
     yield _accepted(given_way)
     if not isinstance(resource, Mesh):
-        yield _refs(list(_missing(resource, topology, grants)))
+        yield _refs(list(_missing(resource, topology, grants)), unchecked(Documents.of([resource]), topology))
     yield programmed(resource, standings)
 
 
@@ -107,9 +107,10 @@ def _accepted(given_way: Collection[ConfigError]) -> Condition:
     return Condition("Accepted", not given_way, "Conflicted" if given_way else "Accepted", _sentences(given_way))
 
 
-def _refs(missing: Collection[tuple[str, ConfigError]]) -> Condition:
+def _refs(missing: Collection[tuple[str, ConfigError]], doubts: Iterable[ConfigError] = ()) -> Condition:
+    """What is not known to be there is said, and no reason not to count."""
     reason = next((reason for reason, _ in missing), "ResolvedRefs")
-    return Condition("ResolvedRefs", not missing, reason, _sentences(error for _, error in missing))
+    return Condition("ResolvedRefs", not missing, reason, _sentences([*(error for _, error in missing), *doubts]))
 
 
 def programmed(resource: Resource, standings: Iterable[Standing]) -> Condition:

@@ -130,6 +130,7 @@ class _Reader:
         self._ours = not claims
         self.problems.extend(f"{name} has the number of Proa's own options, so those are not read" for name in claims)
         methods = [method for file in files for method in self._methods_of(file)]
+        self.problems.extend(_without_effect(methods))
         return Schema.of(methods, complete=self._complete)
 
     def _claims(self, file: Fields) -> Iterator[str]:
@@ -212,6 +213,18 @@ class _Reader:
     def _unread(self, problem: str) -> None:
         self._complete = False
         self.problems.append(problem)
+
+
+def _without_effect(methods: Iterable[Method]) -> Iterator[str]:
+    """A sentence for each option that is read, and does nothing yet."""
+    said = [(method.path[1:], options) for method in methods for options in (method.options, method.service_options)]
+    for option, paths in (
+        ("rate_limit", {path for path, options in said if options.rate_limit}),
+        ("authorization", {path for path, options in said if options.callers}),
+    ):
+        if paths:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            yield f"{option} of {min(paths)}{more} is not acted upon yet"
 
 
 def _services(file: Fields, splitter: Splitter) -> Iterator[tuple[str, bytes]]:

@@ -46,8 +46,8 @@ def an_instance(attached: bool = True, draining: bool = False, **report: Any) ->
     )
 
 
-def a_document(kind: str, message: str) -> documents_pb2.Document:
-    condition = documents_pb2.Condition(type=kind, status=False, reason="TargetNotFound", message=message)
+def a_document(kind: str, message: str, *, status: bool = False) -> documents_pb2.Document:
+    condition = documents_pb2.Condition(type=kind, status=status, reason="TargetNotFound", message=message)
     return documents_pb2.Document(where="mesh.yaml:3", conditions=[condition])
 
 
@@ -127,6 +127,11 @@ LIFE = "Certificates have more than 30% of their life left"
                 "mesh.yaml:3: there is no method Gett. Did you mean Get?",
             ),
             id="names what is gone",
+        ),
+        pytest.param(
+            lambda: a_mesh(documents=[a_document("ResolvedRefs", "what it names. Push it.", status=True)]),
+            ("The methods that documents name could be checked", False, "mesh.yaml:3: what it names"),
+            id="is not checked",
         ),
         pytest.param(
             lambda: a_mesh(documents=[a_document("Accepted", "")]),

@@ -89,6 +89,20 @@ def test_each_kind_has_its_conditions(resource: object, types: list[str]) -> Non
     assert [condition.type for condition in found] == types
 
 
+def test_what_cannot_be_checked_is_said_and_counts() -> None:
+    mesh = documents(a_workload("stock"), a_grpc_route("r", "{matches: [{method: {service: a.B}}]}", "stock"))
+
+    resolved = list(conditions_of(mesh.routes[0], topology_of(mesh), (), (), ()))[1]
+
+    assert resolved == Condition(
+        "ResolvedRefs",
+        True,
+        "ResolvedRefs",
+        "the methods that it names are not checked: no schema is known of service stock. "
+        "Switch on server reflection there, or use `proa schema push`.",
+    )
+
+
 ROUTED = documents(
     a_workload("stock", "ports: [{port: 80, appProtocol: http2}]"),
     a_grpc_route("good", "{backendRefs: [{name: stock, port: 80}]}", "stock"),

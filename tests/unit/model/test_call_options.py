@@ -44,7 +44,18 @@ def test_proa_options_are_read_from_methods_and_services() -> None:
     (method,) = reading.schema.methods
     assert method.options == CallOptions(timeouts, retry, RateLimit(100, second), ("shop/desk", "web"))
     assert method.service_options == CallOptions(Timeouts(request=250 * ms))
-    assert not reading.problems
+    assert reading.problems == tuple(
+        f"{option} of shop.v1.S/M is not acted upon yet" for option in ("rate_limit", "authorization")
+    )
+
+
+def test_what_does_nothing_yet_is_told_once_however_many_methods_it_is_said_of() -> None:
+    file = a_file(S=["M", "L", "N"])
+    limited = options_pb2.CallOptions()
+    limited.rate_limit.requests, limited.rate_limit.per.seconds = 100, 1
+    file.service[0].options.Extensions[options_pb2.service].CopyFrom(limited)
+
+    assert read(a_set(file)).problems == ("rate_limit of shop.v1.S/L and 2 more is not acted upon yet",)
 
 
 def test_retries_can_be_switched_off_in_a_proto() -> None:
