@@ -1,15 +1,55 @@
 """What every test may use."""
 
 import os
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import guard
+
 # `make test-long` sets 10. The machine is shared, so an example may take its time.
 settings.register_profile("proa", max_examples=100 * int(os.environ.get("PROA_EFFORT", "1")), deadline=None)
 settings.load_profile("proa")
+
+GUARD = pytest.StashKey["subprocess.Popen[bytes]"]()
+ENDS_WITHIN = 10.0
+"""Seconds for processes that were told to end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests start is known by the folder of its sockets, and gone with it in the end, however that comes."""
+    if hasattr(config, "workerinput"):
+        return  # one of several, which inherits what is set here
+    folder = tempfile.mkdtemp(prefix="proa-tests-", dir="/tmp")
+    # In a session of its own, which Ctrl-C does not reach.
+    watching = subprocess.Popen([sys.executable, guard.__file__, folder], stdin=subprocess.PIPE, start_new_session=True)
+    config.stash[GUARD] = watching
+    os.environ[guard.VARIABLE] = folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves processes behind has failed."""
+    if GUARD not in session.config.stash:
+        return
+    folder = Path(os.environ[guard.VARIABLE])
+    deadline = time.monotonic() + ENDS_WITHIN
+    while (left := guard.started_within(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if left:
+        print("\nerror: left behind by the tests:", *left, sep="\n  ", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if watching := config.stash.get(GUARD, None):
+        watching.communicate()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
