@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from mesh.api.proa.v1 import raw_xds_pb2, raw_xds_pb2_grpc
 from mesh.controlplane.errors import ErrorInterceptor
-from mesh.controlplane.garbage import collect_seldom
+from mesh.controlplane.memory import settle
 from mesh.controlplane.raw_service import RawService
 from mesh.errors import UsageError
 from mesh.model.topology import Address
@@ -44,7 +44,7 @@ async def run(xds: Address, api: Address, ready: Callable[[Address, Address], No
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(RawStore(), xds, api) as (xds, api):
-        collect_seldom()
+        settle()
         ready(xds, api)
         await stop.wait()
 

@@ -24,9 +24,9 @@ from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.csds import ClientStatusService
 from mesh.controlplane.debug_service import DebugService
 from mesh.controlplane.document_service import DocumentService
-from mesh.controlplane.garbage import collect_seldom
 from mesh.controlplane.identity_service import AuditService, IdentityService
 from mesh.controlplane.limits import raise_descriptors
+from mesh.controlplane.memory import settle
 from mesh.controlplane.rotation import Rotation
 from mesh.controlplane.schema_service import SchemaService
 from mesh.controlplane.standing import Standings
@@ -158,7 +158,7 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
         work = (compiler.run(), convergence.run(), keep_leases(registry), rotation.run(), discover(), tell_numbers())
         async with api.listening(settings.api):  # around all that may fail: a server of gRPC has to be stopped
             running = [tasks.create_task(one) for one in work]
-            collect_seldom()
+            settle()
             log.info("serving api=%s revision=%d pid=%d", settings.api, registry.state.revision, os.getpid())
             await stop.wait()
             log.info("stopping")

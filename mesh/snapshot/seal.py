@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -77,12 +76,11 @@ def sealed(message: Message) -> Resource:
 
 def by_name(resources: Iterable[Resource]) -> Named:
     """Raises SnapshotError when two have one name."""
-    named = Named()
-    for one in sorted(resources, key=attrgetter("name")):
-        if one.name in named:
+    named: dict[str, Resource] = {}
+    for one in resources:
+        if named.setdefault(one.name, one) is not one:
             raise _twice(one.name)
-        named[one.name] = one
-    return named
+    return Named(named)
 
 
 def seal(shared: Part, own: Part, before: Snapshot | None = None) -> Snapshot:
@@ -113,7 +111,7 @@ def _joined(some: Named, more: Named, before: Named) -> Named:
         return some or more
     if twice := some.keys() & more.keys():
         raise _twice(min(twice))
-    joined = Named(sorted({**some, **more}.items()))
+    joined = Named.joined(some, more)
     return before if joined == before else joined
 
 

@@ -6,6 +6,7 @@ has any more.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -43,9 +44,23 @@ class Asked:
         self.names = names
         self.wildcard = wildcard
 
-    def covered(self, resources: Named) -> Iterator[Resource]:
+    def covered(self, resources: Named) -> Iterable[Resource]:
         """Those of `resources` that are meant, sorted by name."""
-        return (resources[name] for name in sorted(resources if self.wildcard else self.names & resources.keys()))
+        if self.wildcard:
+            return resources.values()
+        return [resources[name] for name in sorted(self.names & resources.keys())]
+
+    def everything(self, resources: Named) -> Delta:
+        """What a client is told that has nothing yet."""
+        return Delta(
+            tuple(self.covered(resources)),
+            removed=tuple(sorted(self.names - resources.keys())),
+            whole=resources if self.wildcard else None,
+        )
+
+    def total(self, resources: Named) -> int:
+        """A digest of what is meant, see `total`."""
+        return resources.total % MODULUS if self.wildcard else total(self.covered(resources))
 
 
 _asked: Final = Memo[tuple[str, Form, frozenset[str], bool], Asked](lambda key: Asked(*key))
@@ -92,13 +107,15 @@ class Step:
         if self._content is None or self._content.version != (version or self._version):
             self._version = self._version or version_of_total(self._total())
             version = version or self._version
-            delta = self.delta or Delta()
-            is_full = self.asked.form is Form.FULL
-            resources = tuple(self.asked.covered(self.there)) if is_full else delta.resources
-            self._content = Content(self.asked.type_url, version, resources, delta.removed)
+            said = self.delta or Delta()
+            if self.asked.form is Form.FULL:
+                said = replace(self.asked.everything(self.there), removed=said.removed)
+            self._content = Content(self.asked.type_url, version, said.resources, said.removed, whole=said.whole)
         return self._content
 
     def _total(self) -> int:
+        if self.asked.wildcard:
+            return self.asked.total(self.there)
         told = self.delta.resources if self.delta else ()
         return (self._total_before + total(told) - total(self.replaced)) % MODULUS
 
@@ -136,7 +153,7 @@ class Known:
         step = self._next[1] if self._next else None
         return step if step and step.delta is delta else None
 
-    def has(self) -> Iterator[Resource]:
+    def has(self) -> Iterable[Resource]:
         return self.asked.covered(self.there)
 
     def count(self) -> int:
@@ -163,31 +180,40 @@ class Known:
 
     def _step(self, there: Named) -> Step | None:
         if self.total is None:
-            self.total = total(self.has())
-        found, gone = self._due(there)
-        if not self._is_usual(found, gone):
+            self.total = self.asked.total(self.there)
+        due = self.asked.everything(there) if self.is_new else self._due(there)
+        if not self._is_usual(due, there):
             return None
-        removed = () if self.asked.form is Form.CHANGED else tuple(gone)
-        delta = Delta(found, removed) if found or removed or self.is_unanswered else None
-        awaited = (*(one.name for one in found if self.is_new or self._is_news(one)), *removed)
-        replaced = map(self.there.get, (*(one.name for one in found), *gone))
-        return Step(self.asked, there, delta, awaited, tuple(filter(None, replaced)), self.total)
+        removed = () if self.asked.form is Form.CHANGED else due.removed
+        delta = replace(due, removed=removed) if due.resources or removed or self.is_unanswered else None
+        awaited = (*self._news(due), *removed)
+        return Step(self.asked, there, delta, awaited, self._replaced(due), self.total)
 
-    def _due(self, there: Named) -> tuple[tuple[Resource, ...], list[str]]:
-        """What there is of what is to be said, and the names of the rest; both sorted by name."""
-        asked = self.asked
-        if self.is_new:
-            return tuple(asked.covered(there)), sorted(asked.names - there.keys())
+    def _due(self, there: Named) -> Delta:
+        """What is to be said of what there is, and that the rest is not there; both sorted by name."""
         names = there.differing(self.there)
-        due = sorted(self.owed | (names if asked.wildcard else names & asked.names))
-        return tuple(there[name] for name in due if name in there), [name for name in due if name not in there]
+        due = sorted(self.owed | (names if self.asked.wildcard else names & self.asked.names))
+        found = tuple(there[name] for name in due if name in there)
+        return Delta(found, tuple(name for name in due if name not in there))
 
-    def _is_usual(self, found: Iterable[Resource], gone: Iterable[str]) -> bool:
+    def _is_usual(self, due: Delta, there: Named) -> bool:
         """Removals have stages of their own, or no words, and who does not hear of them keeps what it has."""
-        if any(one.ttl for one in found):
+        if there.expiring and any(one.ttl for one in due.resources):
             return False
         is_unsaid = self.asked.form is Form.CHANGED
-        return not any(name not in self.owed or (is_unsaid and name in self.there) for name in gone)
+        return not any(name not in self.owed or (is_unsaid and name in self.there) for name in due.removed)
+
+    def _news(self, due: Delta) -> Iterable[str]:
+        """The names of what others wait for."""
+        if due.whole is not None:
+            return due.whole
+        return (one.name for one in due.resources if self.is_new or self._is_news(one))
+
+    def _replaced(self, due: Delta) -> tuple[Resource, ...]:
+        if self.is_new:
+            return ()
+        names = (*(one.name for one in due.resources), *due.removed)
+        return tuple(filter(None, map(self.there.get, names)))
 
     def _is_news(self, resource: Resource) -> bool:
         """New endpoints of a cluster that has some are none; those that follow a changed cluster are."""

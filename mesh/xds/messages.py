@@ -5,15 +5,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a client is to be told. An empty one is an answer, too: there is nothing."""
+    """What a client is to be told. An empty one is an answer, too: there is nothing.
+
+    The `resources` of a `whole` are all that there are.
+    """
 
     resources: tuple[Resource, ...] = ()
     removed: tuple[str, ...] = ()
+    whole: Named | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +27,8 @@ class Content:
 
     `version` is what the client has of the type once it has accepted this. `heartbeats` are resources that the client
     has, and is only told that they still hold. The state of the world has no words for `removed`: there it is said by
-    absence, or not at all.
+    absence, or not at all. The `resources` of a `whole` are all that there are. `bodies` are for those who write
+    messages.
     """
 
     type_url: str
@@ -30,10 +36,14 @@ class Content:
     resources: tuple[Resource, ...] = ()
     removed: tuple[str, ...] = ()
     heartbeats: tuple[Resource, ...] = ()
+    whole: Named | None = None
+    bodies: dict[str, bytes] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def size(self) -> int:
         """Bytes of the resources alone."""
+        if self.whole is not None:
+            return self.whole.size
         return sum(len(resource.value) for resource in self.resources)
 
 

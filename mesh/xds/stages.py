@@ -200,7 +200,7 @@ class Stages:
 
     def _send(self, subscription: Subscription, delta: Delta, state: State) -> Response:
         if subscription.type_url == CLUSTER:
-            self._warm(resource.name for resource in delta.resources)
+            self._warm(delta.whole or (resource.name for resource in delta.resources))
             self._unsettled_clusters.difference_update(delta.removed)
         version = state.versions.get(subscription.type_url, "")
         response = subscription.send(delta, self._nonce(), self._now, version)

@@ -1,11 +1,11 @@
 """Between bytes and the values of the protocol, in both of its variants."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from typing import Final, Generic
-from weakref import WeakKeyDictionary
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -28,14 +28,15 @@ class Variant(Generic[R]):
     """One of the two forms of the protocol.
 
     `open` takes a name that no other stream has, and the only type of the stream or an empty string. `message` is what
-    a response is on the wire, and `body` its bytes but for the nonce.
+    a response is on the wire, `head` one without its resources, and `head_of` what comes before each of these.
     """
 
+    name: str
     request: type[R]
     open: Callable[[str, str], Stream[R]]
     message: Callable[..., Message]
-    body: Callable[[Content], bytes]
-    _encoded: WeakKeyDictionary[Content, bytes] = field(default_factory=WeakKeyDictionary)
+    head: Callable[[Content], Message]
+    head_of: Callable[[Resource], bytes]
 
     def decode(self, message: bytes) -> R:
         """Raises ProtocolError for bytes that are no such request."""
@@ -52,11 +53,35 @@ class Variant(Generic[R]):
 
         What is the same on many streams is encoded once: messages of protobuf can be joined, and are then one.
         """
-        body = self._encoded.get(response.content)
-        if body is None:
-            body = self._encoded[response.content] = self.body(response.content)
+        content = response.content
+        body = self._once(content.bodies, lambda: (self.head(content).SerializeToString(), *self._resources(content)))
         nonce = self.message(nonce=response.nonce).SerializeToString()
-        return b"".join((body, _signature(self.message, identifier), nonce))
+        return b"".join((*body, _signature(self.message, identifier), nonce))
+
+    def _resources(self, content: Content) -> Iterator[bytes]:
+        if content.whole is None:
+            return self._fields(content.resources)
+        parts = content.whole.parts or (content.whole,)
+        return chain.from_iterable(self._once(part.bodies, partial(self._fields, part.values())) for part in parts)
+
+    def _fields(self, resources: Iterable[Resource]) -> Iterator[bytes]:
+        """Each resource is a field of its own, which ends with its value."""
+        for resource in resources:
+            head = resource.heads.get(self.name)
+            if head is None:
+                head = resource.heads[self.name] = self.head_of(resource)
+            yield head
+            yield resource.value
+
+    def _once(self, bodies: dict[str, bytes], make: Callable[[], Iterable[bytes]]) -> Iterable[bytes]:
+        """What `make` returns, joined and kept from the second time on: what is one proxy's own is mostly said once."""
+        body = bodies.get(self.name)
+        if body is None:
+            bodies[self.name] = b""
+            return make()
+        if not body:
+            body = bodies[self.name] = b"".join(make())
+        return (body,)
 
 
 @cache
@@ -64,32 +89,20 @@ def _signature(message: Callable[..., Message], identifier: str) -> bytes:
     return message(control_plane=base_pb2.ControlPlane(identifier=identifier)).SerializeToString()
 
 
-def _delta(content: Content) -> bytes:
-    head = discovery_pb2.DeltaDiscoveryResponse(
+def _delta(content: Content) -> Message:
+    return discovery_pb2.DeltaDiscoveryResponse(
         type_url=content.type_url,
         system_version_info=content.version,
         resources=[_wrapped(resource) for resource in content.heartbeats],
         removed_resources=content.removed,
     )
-    return _joined(head.SerializeToString(), content.resources, "delta", _head_in_delta)
 
 
-def _sotw(content: Content) -> bytes:
+def _sotw(content: Content) -> Message:
     head = discovery_pb2.DiscoveryResponse(type_url=content.type_url, version_info=content.version)
     for resource in content.heartbeats:
         head.resources.add().Pack(_wrapped(resource))
-    return _joined(head.SerializeToString(), content.resources, "sotw", _head_in_sotw)
-
-
-def _joined(head: bytes, resources: Iterable[Resource], variant: str, make: Callable[[Resource], bytes]) -> bytes:
-    """Each resource is a field of its own, which ends with its value."""
-    parts = [head]
-    for resource in resources:
-        found = resource.heads.get(variant)
-        if found is None:
-            found = resource.heads[variant] = make(resource)
-        parts += (found, resource.value)
-    return b"".join(parts)
+    return head
 
 
 def _head_in_delta(resource: Resource) -> bytes:
@@ -139,5 +152,14 @@ def _duration(time: timedelta) -> Duration:
     return message
 
 
-DELTA: Final = Variant(discovery_pb2.DeltaDiscoveryRequest, DeltaStream, discovery_pb2.DeltaDiscoveryResponse, _delta)
-SOTW: Final = Variant(discovery_pb2.DiscoveryRequest, SotwStream, discovery_pb2.DiscoveryResponse, _sotw)
+DELTA: Final = Variant(
+    "delta",
+    discovery_pb2.DeltaDiscoveryRequest,
+    DeltaStream,
+    discovery_pb2.DeltaDiscoveryResponse,
+    _delta,
+    _head_in_delta,
+)
+SOTW: Final = Variant(
+    "sotw", discovery_pb2.DiscoveryRequest, SotwStream, discovery_pb2.DiscoveryResponse, _sotw, _head_in_sotw
+)

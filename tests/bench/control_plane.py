@@ -24,7 +24,7 @@ from typing import Any
 import grpc
 
 from mesh.controlplane.compiler import Compiler, _Made
-from mesh.controlplane.garbage import collect_seldom
+from mesh.controlplane.memory import settle
 from mesh.identity.credentials import server_credentials
 from mesh.identity.folder import AuthorityFolder
 from mesh.identity.key import new_key
@@ -83,7 +83,7 @@ async def main() -> None:
     server = discovery_server(DiscoveryService(cache, board, letting_in))
     port = listen(server, Address("127.0.0.1", asked.port), credentials)
     await server.start()
-    collect_seldom()
+    settle()
     say(port=port)
     await obey(commands(registry, compiler), compiler)
     await server.stop(None)

@@ -13,6 +13,7 @@ from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequ
 from mesh.api.envoy.type.v3 import semantic_version_pb2
 from mesh.errors import IdentityError, MeshError, ProtocolError
 from mesh.model.workload import Locality
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER
 from mesh.xds.messages import Content, Response
@@ -50,6 +51,24 @@ def test_what_is_said_on_two_streams_is_encoded_once_and_signed_twice(client: ty
     assert [message.nonce for message in messages] == [first.nonce, "another", "more"]
     assert messages[0].resources == messages[1].resources == messages[2].resources
     assert first.content.size == 1
+
+
+@pytest.mark.parametrize("variant", [DELTA, SOTW], ids=["delta", "sotw"])
+def test_what_is_one_proxys_own_is_joined_with_what_others_have(variant: Any) -> None:
+    kind = {DELTA: DeltaDiscoveryResponse, SOTW: discovery_pb2.DiscoveryResponse}[variant]
+    shared = Named((name, Resource(name, CLUSTER, name.encode(), "1")) for name in "ac")
+    for _ in range(3):
+        for own in ("b", "d"):
+            whole = Named.joined(shared, Named({own: Resource(own, CLUSTER, b"own", own)}))
+            content = Content(CLUSTER, "v", tuple(whole.values()), whole=whole)
+
+            message = kind.FromString(variant.encode(Response("n", content), "proa"))
+
+            values = [(one.resource if variant is DELTA else one).value for one in message.resources]
+            assert sorted(values) == [b"a", b"c", b"own"]
+            assert (content.size, message.nonce) == (5, "n")
+    assert set(shared.bodies) == {variant.name}
+    assert set(whole.parts[1].bodies.values()) == {b""}
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 20_000, 3_000_000])
