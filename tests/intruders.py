@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOUR = timedelta(hours=1)
+ELSEWHERE = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")])
 BOTH_SIDES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
@@ -58,10 +59,17 @@ class Authority:
         return cls(key, x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes()))
 
     @classmethod
+    def of(cls, stolen: Credentials) -> Self:
+        """Somebody who signs with what is not for signing: the leaf of a workload."""
+        key = load_pem_private_key(stolen.key.encode(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return cls(key, x509.load_pem_x509_certificate(stolen.chain.encode()))
+
+    @classmethod
     def foreign(cls, like: x509.Certificate | None = None) -> Self:
         """One that the mesh has never heard of, under the very name of the certificate `like`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = like.subject if like else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")])
+        name = like.subject if like else ELSEWHERE
         certificate = (
             _builder(name, name, key.public_key(), -HOUR, HOUR)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -75,7 +83,9 @@ class Authority:
         """A leaf with these URI SANs, valid between two times as seen from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
-        builder = _builder(x509.Name([]), self.certificate.subject, key.public_key(), begins, ends)
+        # A certificate whose issuer has its own name would be taken for one that signed itself.
+        nobody = x509.Name([]) if self.certificate.subject.rdns else ELSEWHERE
+        builder = _builder(nobody, self.certificate.subject, key.public_key(), begins, ends)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         leaf = (

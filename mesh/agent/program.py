@@ -1,6 +1,7 @@
 """What the programs of this room share: how they are told to end, and how they say what went wrong."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -32,6 +33,16 @@ def departure_on_signals() -> asyncio.Future[Departure]:
     for number in DEPARTURES:
         loop.add_signal_handler(number, take, number)
     return departure
+
+
+def leave_no_core_file() -> None:
+    """For this process, and for those it starts unless they raise their limit: keys are in its memory and in Envoy's.
+
+    One byte is too small for a core file. On Linux it also keeps the kernel from giving one to a program, which it does
+    with a limit of 0 (fs/coredump.c).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if most == resource.RLIM_INFINITY else min(1, most), most))
 
 
 async def unless(departure: asyncio.Future[Departure], work: Coroutine[Any, Any, Result]) -> Result | None:

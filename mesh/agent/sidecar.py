@@ -24,6 +24,7 @@ ARGUMENTS: Final = (
     "--disable-hot-restart",  # it would take a base id that a second Envoy on this machine cannot have
     *("--concurrency", "1"),
     *("--log-level", "warning"),
+    *("--file-flush-interval-msec", "1000"),  # what it refuses is in its log within a second; the default is ten
     "--skip-deprecated-logs",  # docs/decisions/0004: one field has no successor in the API that we can generate
     *("--drain-strategy", "immediate"),  # the gradual one spreads GOAWAY over ten minutes
 )

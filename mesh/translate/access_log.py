@@ -11,9 +11,10 @@ from mesh.api.envoy.extensions.access_loggers.file.v3 import file_pb2
 from mesh.api.envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from mesh.api.envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from mesh.api.envoy.extensions.access_loggers.open_telemetry.v3 import logs_service_pb2
+from mesh.api.envoy.type.matcher.v3 import metadata_pb2, string_pb2, value_pb2
 from mesh.api.envoy.type.v3 import percent_pb2
 from mesh.model.names import TELEMETRY_CLUSTER
-from mesh.translate.wrappers import typed_config
+from mesh.translate.wrappers import boolean, typed_config
 
 TAP_KEY: Final = "proa.access_log"
 """Runtime key: how many of a hundred calls go to the telemetry cluster. Absent is none."""
@@ -56,7 +57,7 @@ _Filter = accesslog_pb2.AccessLogFilter
 
 
 def failed_calls() -> accesslog_pb2.AccessLog:
-    """To stdout: calls that ended with HTTP 5xx or with a gRPC status that points at the mesh or the service."""
+    """To stdout: calls whose HTTP 5xx or gRPC status points at the mesh or the service, and those that were refused."""
     at_least_500 = _Filter(
         status_code_filter=accesslog_pb2.StatusCodeFilter(
             comparison=accesslog_pb2.ComparisonFilter(
@@ -69,7 +70,18 @@ def failed_calls() -> accesslog_pb2.AccessLog:
     grpc = _Filter(
         grpc_status_filter=statuses(statuses=[statuses.UNAVAILABLE, statuses.INTERNAL, statuses.DEADLINE_EXCEEDED])
     )
-    return _stdout(_Filter(or_filter=accesslog_pb2.OrFilter(filters=[at_least_500, grpc])), CALL)
+    no_http = _Filter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=["DPE"]))
+    return _stdout(_Filter(or_filter=accesslog_pb2.OrFilter(filters=[at_least_500, grpc, no_http, _denied()])), CALL)
+
+
+def _denied() -> accesslog_pb2.AccessLogFilter:
+    """Calls that an RBAC filter has refused, by what it leaves behind."""
+    verdict = metadata_pb2.MetadataMatcher(
+        filter="envoy.filters.http.rbac",
+        path=[metadata_pb2.MetadataMatcher.PathSegment(key="enforced_engine_result")],
+        value=value_pb2.ValueMatcher(string_match=string_pb2.StringMatcher(exact="denied")),
+    )
+    return _Filter(metadata_filter=accesslog_pb2.MetadataFilter(matcher=verdict, match_if_key_not_found=boolean(False)))
 
 
 def tapped_calls() -> accesslog_pb2.AccessLog:

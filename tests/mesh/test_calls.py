@@ -2,22 +2,14 @@
 
 import json
 import shutil
-import socket
-import ssl
 import subprocess
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from bookstore.orders.v1 import orders_pb2
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.mesh.load import DEADLINE, connected, get_book, get_stock, place_order
@@ -115,54 +107,3 @@ async def reflected(channel: grpc.aio.Channel) -> list[str]:
     async for answer in stub.ServerReflectionInfo(asked, timeout=DEADLINE):
         return [service.name for service in answer.list_services_response.service]
     return []
-
-
-async def test_a_plaintext_call_at_an_inbound_port_is_refused(shared: RunningMesh) -> None:
-    async with connected(shared.instance("inventory")["envoy"]["inbound"]) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await get_stock(channel)()
-
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-@pytest.mark.parametrize("certificate", ["none", "of another CA", "of another CA, with a name of this mesh"])
-def test_a_tls_call_without_a_certificate_of_this_mesh_is_refused(
-    shared: RunningMesh, certificate: str, tmp_path: Path
-) -> None:
-    host, _, port = shared.instance("inventory")["envoy"]["inbound"].partition(":")
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.load_verify_locations(shared.state.folder / "ca" / "roots.pem")
-    if certificate != "none":
-        name = shared.instance("orders")["identity"] if "name" in certificate else "spiffe://elsewhere/ns/a/sa/b"
-        client.load_cert_chain(foreign_certificate(tmp_path, name))
-
-    with socket.create_connection((host, int(port)), timeout=5) as plain, client.wrap_socket(plain) as tls:
-        assert tls.getpeercert() is not None, "the sidecar itself is genuine"
-        # TLS 1.3: a client learns with its first read that its certificate was refused.
-        with pytest.raises(ssl.SSLError, match=r"(?i)certificate|unknown ca"):
-            tls.recv(1)
-
-
-def foreign_certificate(folder: Path, uri: str) -> Path:
-    """A certificate and its key, signed by a CA that this mesh has never heard of."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "elsewhere")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "foreign.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path

@@ -18,6 +18,8 @@ class Web(BaseHTTPRequestHandler):
         match self.path.split("/"):
             case ["", "who"]:
                 self.answer(json.dumps(whoami(self.server.server_port)).encode())
+            case ["", "headers"]:
+                self.answer(json.dumps(self.headers.items()).encode())
             case ["", "quit"]:
                 os._exit(3)
             case ["", "stream", seconds]:

@@ -1,0 +1,110 @@
+"""A sidecar's inbound ports as somebody on the network finds them, and what the sidecar says of who came."""
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.mesh.running import RunningMesh, admin, soon
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an intruder has got: `answer` before the end, or the error in its place; `port` is its own."""
+
+    answer: bytes
+    error: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Door:
+    """One inbound listener of an instance."""
+
+    mesh: RunningMesh
+    workload: str
+    listener: str
+    instance: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, mesh: RunningMesh, workload: str, port: int) -> "Door":
+        return cls(mesh, workload, f"inbound/{port}", mesh.instance(workload))
+
+    @property
+    def address(self) -> tuple[str, int]:
+        for status in admin(self.instance, "/listeners?format=json")["listener_statuses"]:
+            if status["name"] == self.listener:
+                at = status["local_address"]["socket_address"]
+                return at["address"], at["port_value"]
+        raise AssertionError(f"{self.workload} has no listener {self.listener}")
+
+    async def count(self, name: str) -> int:
+        found = await asyncio.to_thread(admin, self.instance, f"/stats?format=json&filter=^{name}$")
+        return sum(one["value"] for one in found["stats"] if "value" in one)
+
+    async def counted(self, name: str, before: int, more: int = 1) -> None:
+        """Returns once the counter says `more`, and not one beyond that."""
+        async with asyncio.timeout(10):
+            while await self.count(name) < before + more:  # noqa: ASYNC110 # nothing tells when Envoy counts
+                await asyncio.sleep(0.02)
+        assert await self.count(name) == before + more
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What the sidecar has logged of calls and connections."""
+        log = self.mesh.state.log(self.instance["namespace"], self.instance["instance"], "envoy")
+        return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+    async def line_about(self, seen: Seen) -> dict[str, Any]:
+        """The line of the listener about one connection."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.lines() if line.get("remote", "").endswith(f":{seen.port}")]
+
+        return (await soon(found, 20, lambda: f"no line about port {seen.port}: {self.lines()[-3:]}"))[0]
+
+    async def say(self, data: bytes, context: ssl.SSLContext | None, patience: float = 10) -> Seen:
+        """Connects, says it and reads to the end. Without a context in plaintext."""
+        return await asyncio.to_thread(_say, self.address, data, context, patience)
+
+    @asynccontextmanager
+    async def tunnel(self, context: ssl.SSLContext) -> AsyncIterator[str]:
+        """A local address that leads here with the certificate of `context`, for clients that look at host names."""
+        host, port = self.address
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there, back = await asyncio.open_connection(host, port, ssl=context)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pump(reader, back))
+                both.create_task(_pump(there, writer))
+
+        async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def _say(address: tuple[str, int], data: bytes, context: ssl.SSLContext | None, patience: float) -> Seen:
+    answer = b""
+    with closing(socket.create_connection(address, timeout=patience)) as plain:
+        port = plain.getsockname()[1]
+        try:
+            with context.wrap_socket(plain) if context else plain as stream:
+                stream.sendall(data)
+                while some := stream.recv(65536):
+                    answer += some
+        except OSError as error:
+            return Seen(answer, str(error), port)
+    return Seen(answer, "", port)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while some := await reader.read(65536):
+            writer.write(some)
+            await writer.drain()
+    except OSError:
+        pass  # the other end has gone, which the caller sees by itself
+    finally:
+        writer.close()
