@@ -1,22 +1,24 @@
 """`proa agent`: what runs beside a workload on another machine."""
 
-from __future__ import annotations
-
+import os
+import re
+import socket
+import stat
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mesh.agent.folders import Folders
+from mesh.agent.main import Options
+from mesh.agent.main import run as run_agent
+from mesh.cli.addresses import check_address
 from mesh.cli.options import ServerOption
-from mesh.errors import StartError, UsageError
-from mesh.model.names import DEFAULT_NAMESPACE
+from mesh.errors import StartError
+from mesh.local.state import State
+from mesh.model.names import DEFAULT_NAMESPACE, InstanceId
 
-agent = typer.Typer(name="agent", help="Attach workloads on other machines.", no_args_is_help=True)
-
-
-@agent.callback()
-def _commands() -> None:
-    """Attach workloads on other machines."""
+agent = typer.Typer()
 
 
 @agent.command()
@@ -45,12 +47,6 @@ def run(
     What the document says under `command` is for the machine of `proa up`, and not run here. The certificate is kept in
     DIR: a token is needed once.
     """
-    from mesh.agent.folders import Folders
-    from mesh.agent.main import Options
-    from mesh.agent.main import run as run_agent
-    from mesh.local.state import State
-    from mesh.model.names import InstanceId
-
     check_address(address)
     state = State.at(folder)
     folders = Folders(state.folder, state.run, InstanceId(namespace, workload, instance or _default_name(workload)))
@@ -59,39 +55,13 @@ def run(
     raise typer.Exit(run_agent(options))
 
 
-def check_address(address: str) -> None:
-    """Raises UsageError for what callers could not dial, or is not this machine's."""
-    import ipaddress
-
-    from mesh.agent.ports import is_free
-
-    try:
-        found = ipaddress.IPv4Address(address)
-    except ValueError:
-        raise UsageError("--address", f"{address} is no IPv4 address", "Write for example 10.0.0.5") from None
-    if found.is_unspecified or found.is_multicast:
-        raise UsageError("--address", f"nobody can call {address}", "Name one address of this machine")
-    try:
-        is_free(0, address)
-    except OSError as error:
-        raise UsageError(
-            "--address", f"{address} is not this machine's: {error.strerror}", "Name one that is"
-        ) from None
-
-
 def _default_name(workload: str) -> str:
-    import re
-    import socket
-
     host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:30]
     return f"{workload}-{host or 'host'}"
 
 
 def _make_private(*folders: Path) -> None:
     """Raises StartError when others may look into one of them."""
-    import os
-    import stat
-
     for folder in folders:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

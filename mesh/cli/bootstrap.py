@@ -1,7 +1,7 @@
 """`proa bootstrap`: what programs need that join the mesh without a sidecar."""
 
-from __future__ import annotations
-
+import asyncio
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
+from mesh.agent.client_folder import ClientFolder
+from mesh.agent.grpc_client import run
+from mesh.cli.connection import address_of
 from mesh.cli.options import Format, ServerOption, StateOption
+from mesh.cli.output import perhaps_unread, write
 from mesh.errors import UsageError
 from mesh.model.names import DEFAULT_NAMESPACE
 
-bootstrap = typer.Typer(name="bootstrap", help="Join the mesh without a sidecar.", no_args_is_help=True)
-
-
-@bootstrap.callback()
-def _commands() -> None:
-    """Join the mesh without a sidecar."""
+bootstrap = typer.Typer()
 
 
 @bootstrap.command()
@@ -42,17 +41,8 @@ def grpc(
 
     Says what to export when DIR is ready, and renews the certificates in it while it runs.
     """
-    import asyncio
-
-    from mesh.agent.client_folder import ClientFolder
-    from mesh.agent.grpc_client import run
-    from mesh.cli.connection import address_of
 
     def say_ready(path: Path) -> None:
-        import json
-
-        from mesh.cli.output import perhaps_unread, write
-
         with perhaps_unread(sys.stdout):
             if output is Format.TABLE:
                 print(f"export GRPC_XDS_BOOTSTRAP={shlex.quote(str(path))}")

@@ -1,42 +1,36 @@
 """`proa ca`: whom the mesh trusts, and another root for it."""
 
-from __future__ import annotations
-
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
+from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
+from mesh.cli.certificates import LEFT, certificates_of
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption, TimeoutOption, duration_of
+from mesh.cli.output import ago, as_json, table, write
 from mesh.errors import MeshError, UnreachableError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-    from pathlib import Path
-
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from mesh.api.proa.v1 import ca_pb2
 
 POLL: Final = 0.2
 NAMED_AFTER: Final = 3.0
 """Seconds of a step after which it is said for whom it waits."""
 
-ca = typer.Typer(name="ca", help="Look at the roots of the mesh, or exchange them.", no_args_is_help=True)
+ca = typer.Typer()
 
 
 @ca.command()
 def status(state: StateOption = None, server: ServerOption = None, output: OutputOption = Format.TABLE) -> None:
     """Show the certificates of the authority, how far a rotation has come, and who has not followed."""
-    from mesh.cli.output import now, table, write
-
     authority = _ask(state, server)
     if output is not Format.TABLE:
         write(_plain(authority), output)
         return
-    at = now()
+    at = datetime.now(UTC)
     columns = ("key id", "serial", "role", "expires", "subject")
     table(columns, (_row(one, at) for one in authority.certificates), empty="There is no certificate.")
     print("", *_news(authority, at), sep="\n")
@@ -59,10 +53,6 @@ def rotate(
     Returns when every proxy has let go of the old one. It goes on by itself when this command is interrupted, or the
     control plane ends; the next `proa ca rotate` then waits for the one that runs.
     """
-    from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import write
-
     until = time.monotonic() + duration_of(timeout).total_seconds()
     with connected(state, server) as channel:
         begun = ca_pb2_grpc.CaServiceStub(channel).RotateRoot(ca_pb2.RotateRootRequest(force=force), timeout=SECONDS)
@@ -78,9 +68,6 @@ def rotate(
 
 def warnings(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
     """What somebody should do something about: what is wrong, and what ends soon."""
-    from mesh.cli.certificates import certificates_of
-    from mesh.cli.check import LEFT
-
     if authority.problem:
         yield authority.problem
     for one in certificates_of(authority):
@@ -97,7 +84,7 @@ def _followed(
         if authority.step != said:
             said, began = authority.step, time.monotonic()
             _say(_sentence(authority), quiet=quiet)
-        if _is_over(authority):
+        if authority.step == ca_pb2.ROTATION_STEP_STEADY:
             return authority
         lagging = ", ".join(_waits(authority))
         waits = authority.problem or f"it waits for {lagging or 'nobody'}"
@@ -121,24 +108,13 @@ def _waits(authority: ca_pb2.Authority) -> Iterator[str]:
 
 
 def _ask(state: Path | None, server: str | None) -> ca_pb2.Authority:
-    from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     with connected(state, server) as channel:
         answer = ca_pb2_grpc.CaServiceStub(channel).GetAuthority(ca_pb2.GetAuthorityRequest(), timeout=SECONDS)
     authority: ca_pb2.Authority = answer.authority
     return authority
 
 
-def _is_over(authority: ca_pb2.Authority) -> bool:
-    from mesh.api.proa.v1 import ca_pb2
-
-    return authority.step == ca_pb2.ROTATION_STEP_STEADY
-
-
 def _step(authority: ca_pb2.Authority) -> str:
-    from mesh.api.proa.v1 import ca_pb2
-
     return ca_pb2.RotationStep.Name(authority.step).removeprefix("ROTATION_STEP_")
 
 
@@ -152,21 +128,17 @@ def _sentence(authority: ca_pb2.Authority) -> str:
 
 
 def _plain(authority: ca_pb2.Authority) -> dict[str, object]:
-    from mesh.cli.output import as_json
-
     return {**as_json(authority), "step": _step(authority)}
 
 
 def _row(one: ca_pb2.CaCertificate, at: datetime) -> tuple[str, ...]:
     role = ", ".join(word for word, holds in (("signs", one.signs), ("trusted", one.root)) if holds)
-    ends = _time(one.not_after)
+    ends = one.not_after.ToDatetime(UTC)
     return one.key_id, one.serial, role, f"{ends:%Y-%m-%d}, {_ends(ends, at)}", one.subject
 
 
 def _news(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
-    from mesh.cli.output import ago
-
-    yield f"{_sentence(authority)}; since {ago(_time(authority.since), at)}"
+    yield f"{_sentence(authority)}; since {ago(authority.since.ToDatetime(UTC), at)}"
     if authority.source:
         yield f"its files come from {authority.source}"
     for one in authority.waits_for:
@@ -175,15 +147,7 @@ def _news(authority: ca_pb2.Authority, at: datetime) -> Iterator[str]:
 
 
 def _ends(moment: datetime, at: datetime) -> str:
-    from mesh.cli.output import ago
-
     return f"expires in {ago(at, moment)}" if moment > at else f"expired {ago(moment, at)} ago"
-
-
-def _time(stamp: Timestamp) -> datetime:
-    from datetime import UTC
-
-    return stamp.ToDatetime(UTC)
 
 
 def _say(text: str, *, quiet: bool) -> None:

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from mesh.api.proa.v1 import ca_pb2
+
+LEFT: Final = 0.3
+"""The part of a certificate's life below which its renewal has failed; it is renewed at half of it."""
 
 
 @dataclass(frozen=True, slots=True)

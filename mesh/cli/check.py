@@ -1,31 +1,35 @@
 """`proa check`: what is not as it should be, and what to do about it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from importlib.metadata import version as version_of
+from typing import Any, Final
 
+import grpc
 import typer
 
+from mesh.agent.envoy import NEWEST, OLDEST
+from mesh.api.proa.v1 import (
+    ca_pb2,
+    ca_pb2_grpc,
+    documents_pb2,
+    documents_pb2_grpc,
+    schema_pb2,
+    schema_pb2_grpc,
+    status_pb2,
+    status_pb2_grpc,
+)
+from mesh.cli.certificates import LEFT, Certificate, certificates_of
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
+from mesh.cli.output import write
+from mesh.cli.schema import without_schema
 from mesh.errors import UnreachableError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import grpc
-
-    from mesh.api.proa.v1 import ca_pb2, documents_pb2, schema_pb2, status_pb2
-    from mesh.cli.certificates import Certificate
 
 SLOW: Final = timedelta(seconds=10)
 """A proxy that has not acknowledged its configuration for so long lags."""
-
-LEFT: Final = 0.3
-"""The part of a certificate's life below which its renewal has failed; it is renewed at half of it."""
 
 REACHED: Final = "The control plane answers"
 
@@ -67,10 +71,9 @@ def check(state: StateOption = None, server: ServerOption = None, output: Output
     Each line is a sentence and whether it is true: ok, warning or error; below it what to do. Exits with 1 when there
     is an error.
     """
-    from mesh.cli.output import write
-
     try:
-        mesh = _look(state, server)
+        with connected(state, server) as channel:
+            mesh = _mesh(channel)
     except UnreachableError as error:
         results = [(Check(REACHED, lambda _: ()), [Finding(error.where, error.problem, error.remedy)])]
     else:
@@ -101,26 +104,7 @@ def _plain(one: Check, found: list[Finding]) -> dict[str, Any]:
     }
 
 
-def _look(state: Path | None, server: str | None) -> Mesh:
-    from mesh.cli.connection import connected
-
-    with connected(state, server) as channel:
-        return _mesh(channel, state, server)
-
-
-def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh:
-    from mesh.api.proa.v1 import (
-        documents_pb2,
-        documents_pb2_grpc,
-        schema_pb2,
-        schema_pb2_grpc,
-        status_pb2,
-        status_pb2_grpc,
-    )
-    from mesh.cli.certificates import certificates_of
-    from mesh.cli.connection import SECONDS
-    from mesh.cli.output import now
-
+def _mesh(channel: grpc.Channel) -> Mesh:
     status = status_pb2_grpc.StatusServiceStub(channel)
     watch = status.WatchInstances(status_pb2.WatchInstancesRequest(), timeout=SECONDS)
     instances = next(iter(watch)).instances
@@ -130,7 +114,7 @@ def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh
     authority = _authority(channel)
     answer = status.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS)
     return Mesh(
-        at=now(),
+        at=datetime.now(UTC),
         version=answer.version,
         proxies=answer.proxies,
         instances=instances,
@@ -143,11 +127,6 @@ def _mesh(channel: grpc.Channel, state: Path | None, server: str | None) -> Mesh
 
 def _authority(channel: grpc.Channel) -> ca_pb2.Authority:
     """Empty for a mesh without documents, which has none."""
-    import grpc
-
-    from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
-    from mesh.cli.connection import SECONDS
-
     try:
         answer = ca_pb2_grpc.CaServiceStub(channel).GetAuthority(ca_pb2.GetAuthorityRequest(), timeout=SECONDS)
     except grpc.RpcError as error:
@@ -163,18 +142,14 @@ def _answers(_: Mesh) -> Iterable[Finding]:
 
 
 def _versions(mesh: Mesh) -> Iterator[Finding]:
-    from importlib.metadata import version
-
-    from mesh.agent.envoy import NEWEST, OLDEST
-
-    if mesh.version != (mine := version("proa")):
+    if mesh.version != (mine := version_of("proa")):
         yield Finding("the control plane", f"its Proa is {mesh.version}, this one is {mine}", "Start it again: proa up")
     for proxy in mesh.proxies:
         parts = proxy.envoy_version.split(".")
         if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]) or not proxy.envoy_version:
             continue  # not connected yet, or a gRPC client without a sidecar
         if not OLDEST <= (int(parts[0]), int(parts[1])) <= NEWEST:
-            newest, oldest = (".".join(map(str, version)) for version in (NEWEST, OLDEST))
+            newest, oldest = (".".join(map(str, numbers)) for numbers in (NEWEST, OLDEST))
             problem = f"its Envoy is {proxy.envoy_version}"
             yield Finding(proxy.node_id, problem, f"Use Envoy {oldest} to {newest}")
 
@@ -189,8 +164,6 @@ def _healthy(mesh: Mesh) -> Iterator[Finding]:
 
 
 def _newest(mesh: Mesh) -> Iterator[Finding]:
-    from mesh.api.proa.v1 import status_pb2
-
     look = "Look at `proa proxy-status`"
     for proxy in mesh.proxies:
         since = mesh.at - proxy.since.ToDatetime(UTC) if proxy.HasField("since") else SLOW
@@ -228,8 +201,6 @@ def _conditions(mesh: Mesh, kind: str, remedy: str) -> Iterator[Finding]:
 
 
 def _schemas(mesh: Mesh) -> Iterator[Finding]:
-    from mesh.cli.schema import without_schema
-
     remedy = "Switch on server reflection, name a descriptorSet, or use `proa schema push`"
     for one, why in without_schema(mesh.schemas):
         yield Finding(f"{one.namespace}/{one.service}", why, remedy)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import grpc
 
+from mesh.cli import remote
+from mesh.cli.addresses import server_address
 from mesh.errors import AccessError, MeshError, NotFoundError, StateError, UnreachableError, UsageError
 from mesh.local.state import DEFAULT_STATE, State, holder, state_of_run_folder
 
@@ -70,11 +72,9 @@ def connected(state: Path | None, server: str | None) -> Iterator[grpc.Channel]:
 
 def _channel(address: str) -> grpc.Channel:
     """Plaintext goes through a socket of this machine, and nowhere else."""
-    from mesh.cli import remote
-
     if address.startswith("unix:"):
         return grpc.insecure_channel(address, options=OPTIONS)
-    return remote.channel_to(remote.address_of(address), OPTIONS, SECONDS)
+    return remote.channel_to(server_address(address), OPTIONS, SECONDS)
 
 
 def running(state: State) -> int:

@@ -1,20 +1,20 @@
 """`proa debug`: xDS as a proxy sees it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+from typing import Annotated
 
 import typer
 
+from mesh.api.proa.v1 import debug_pb2, debug_pb2_grpc
+from mesh.cli.addresses import local_address
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, ServerOption, StateOption
+from mesh.cli.output import write
 from mesh.errors import UsageError
+from mesh.model.topology import Address
+from mesh.snapshot.plain import plain
 
-if TYPE_CHECKING:
-    from mesh.model.topology import Address
-
-MAX_PORT = 65_535
-
-debug = typer.Typer(name="debug", help="Look at xDS, or try it without a mesh.", no_args_is_help=True)
+debug = typer.Typer()
 
 
 @debug.command()
@@ -26,11 +26,9 @@ def xds(
 
     Plaintext, loopback only; port 0 is a free one. Says `xds ready HOST:PORT api HOST:PORT` when it serves.
     """
-    import asyncio
-
     from mesh.controlplane.debug import run
 
-    asyncio.run(run(_address("--listen", listen), _address("--api", api), _say_ready))
+    asyncio.run(run(local_address("--listen", listen), local_address("--api", api), _say_ready))
 
 
 @debug.command()
@@ -44,11 +42,6 @@ def snapshot(
 
     The keys are those of `proa render`; private keys are left out.
     """
-    from mesh.api.proa.v1 import debug_pb2, debug_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import write
-    from mesh.snapshot.plain import plain
-
     if output is Format.TABLE:
         raise UsageError("-o table", "a configuration is no table", "Write -o json or -o yaml")
     with connected(state, server) as channel:
@@ -56,18 +49,6 @@ def snapshot(
         told = stub.GetSnapshot(debug_pb2.GetSnapshotRequest(node_id=node), timeout=SECONDS)
     resources = plain(one.resource for one in told.resources)
     write({"node": told.node_id, "version": told.config_version, **resources}, output)
-
-
-def _address(option: str, text: str) -> Address:
-    from mesh.model.topology import Address
-
-    try:
-        address = Address.parse(text)
-    except ValueError:
-        address = None
-    if address is None or not 0 <= address.port <= MAX_PORT:
-        raise UsageError(option, f"{text!r} is not HOST:PORT", "Write for example 127.0.0.1:0")
-    return address
 
 
 def _say_ready(xds: Address, api: Address) -> None:

@@ -1,13 +1,16 @@
 """`proa apply`, `get`, `describe` and `delete`: the documents of the mesh."""
 
-from __future__ import annotations
-
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Final
 
+import grpc
 import typer
 
+from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import (
     AllNamespacesOption,
     FilesOption,
@@ -16,18 +19,22 @@ from mesh.cli.options import (
     OutputOption,
     ServerOption,
     StateOption,
+    TimeoutOption,
+    duration_of,
 )
-from mesh.errors import ConfigError, NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import grpc
-
-    from mesh.api.proa.v1 import documents_pb2
+from mesh.cli.output import as_json, as_yaml, report, table, write
+from mesh.cli.sources import source_files
+from mesh.errors import ConfigError, MeshError, NotFoundError, UsageError
+from mesh.model.names import DEFAULT_NAMESPACE
 
 KindArgument = Annotated[str, typer.Argument(metavar="KIND", help="Kind, in any case, singular or plural.")]
 NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name.")]
+
+POLL: Final = 0.1
+"""Seconds between two looks at what proxies have acknowledged."""
+
+FINAL: Final = ("Refused", "Invalid")
+"""Reasons for which no proxy changes its mind."""
 
 
 def apply(
@@ -35,25 +42,28 @@ def apply(
     allow_unresolved: Annotated[
         bool, typer.Option("--allow-unresolved", help="Accept names of services, ports and methods that are not there.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until every proxy that they concern has acknowledged them.")
+    ] = False,
+    timeout: TimeoutOption = "60s",
     state: StateOption = None,
     server: ServerOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Add or replace documents, all or none."""
-    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import report, write
-    from mesh.cli.sources import source_files
-
+    patience = duration_of(timeout).total_seconds() if wait else 0.0
     request = documents_pb2.ApplyDocumentsRequest(files=source_files(files), allow_unresolved=allow_unresolved)
     with connected(state, server) as channel:
-        response = documents_pb2_grpc.DocumentServiceStub(channel).ApplyDocuments(request, timeout=SECONDS)
-    report(problem for problem in response.problems if not problem.warning)
-    report((problem for problem in response.problems if problem.warning), "warning")
+        stub = documents_pb2_grpc.DocumentServiceStub(channel)
+        response = stub.ApplyDocuments(request, timeout=SECONDS)
+        report(problem for problem in response.problems if not problem.warning)
+        report((problem for problem in response.problems if problem.warning), "warning")
+        if output is Format.TABLE and response.applied:
+            print(*map(_change, response.changes), sep="\n", flush=True)
+        if wait and response.applied:
+            _wait(stub, {_key(change.key) for change in response.changes}, patience)
     if output is not Format.TABLE:
         write(_answer(response), output)
-    elif response.applied:
-        print(*map(_change, response.changes), sep="\n")
     if not response.applied:
         raise typer.Exit(2)
 
@@ -68,9 +78,6 @@ def get(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show documents in force."""
-    from mesh.cli.connection import connected
-    from mesh.cli.output import table, write
-
     with connected(state, server) as channel:
         found = _listed(channel, kind, name, _scope(namespace, all_namespaces))
     if output is Format.TABLE:
@@ -92,9 +99,6 @@ def describe(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show documents in full, with their conditions."""
-    from mesh.cli.connection import connected
-    from mesh.cli.output import write
-
     with connected(state, server) as channel:
         found = _listed(channel, kind, name, _scope(namespace, all_namespaces))
     if output is not Format.TABLE:
@@ -121,10 +125,6 @@ def delete(
 
     Either `delete KIND NAME` or `delete -f FILE`.
     """
-    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import write
-
     if bool(files) == bool(kind) or bool(kind) != bool(name):
         remedy = "Write `proa delete KIND NAME` or `proa delete -f FILE`"
         raise UsageError("proa delete", "what is to be deleted is not clear", remedy)
@@ -138,6 +138,38 @@ def delete(
         write(_answer(response), output)
 
 
+def _wait(stub: Any, applied: Collection[str], patience: float) -> None:
+    """Returns when every connected proxy that these documents concern has acknowledged all it should have.
+
+    Raises MeshError when one refuses what was made from them, and when that takes too long.
+    """
+    began, said = time.monotonic(), ""
+    while late := _not_programmed(stub, applied):
+        why = "; ".join(f"{key}: {condition.message}" for key, condition in late)
+        if any(condition.reason in FINAL for _, condition in late):
+            raise MeshError("proa apply", f"this is in force, but not everywhere: {why}", "Correct it and apply again")
+        if time.monotonic() - began > patience:
+            remedy = "Look at `proa proxy-status`, or wait longer with --timeout"
+            raise MeshError("proa apply", f"not every proxy has it after {patience:g} s: {why}", remedy)
+        if why != said:
+            print(why, file=sys.stderr, flush=True)
+            said = why
+        time.sleep(POLL)
+    print(f"every proxy concerned has it after {time.monotonic() - began:.1f} s", file=sys.stderr)
+
+
+def _not_programmed(stub: Any, applied: Collection[str]) -> list[tuple[str, documents_pb2.Condition]]:
+    """Which of these documents a proxy has not acknowledged, and who, in the words of the condition."""
+    documents = stub.ListDocuments(documents_pb2.ListDocumentsRequest(), timeout=SECONDS).documents
+    return [
+        (key, condition)
+        for document in documents
+        if (key := _key(document.key)) in applied
+        for condition in document.conditions
+        if condition.type == "Programmed" and not condition.status
+    ]
+
+
 def _scope(namespace: str | None, everywhere: bool) -> str | None:
     if namespace and everywhere:
         raise UsageError("-A", "both one namespace and all of them are asked for", "Keep -n or -A")
@@ -148,28 +180,20 @@ def _listed(
     channel: grpc.Channel, kind: str, name: str | None, namespace: str | None
 ) -> Sequence[documents_pb2.Document]:
     """What is in force. A name means exactly one document: NotFoundError, or UsageError when several have it."""
-    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
-    from mesh.cli.connection import SECONDS
-    from mesh.config.kinds import kind_named
-
-    known = kind_named(kind)
-    request = documents_pb2.ListDocumentsRequest(kind=known, namespace=namespace or "", name=name or "")
+    request = documents_pb2.ListDocumentsRequest(kind=kind, namespace=namespace or "", name=name or "")
     found = documents_pb2_grpc.DocumentServiceStub(channel).ListDocuments(request, timeout=SECONDS).documents
     if name is not None and not found:
-        where = "/".join(filter(None, [known, namespace, name]))
-        raise NotFoundError(where, "there is no such document", f"Look at `proa get {known.lower()}`")
+        where = "/".join(filter(None, [kind, namespace, name]))
+        raise NotFoundError(where, "there is no such document", f"Look at `proa get {kind}`")
     if name is not None and len(found) > 1:
         spaces = ", ".join(document.key.namespace for document in found)
-        raise UsageError(f"{known}/{name}", f"it is in several namespaces: {spaces}", "Name one with -n")
+        raise UsageError(f"{kind}/{name}", f"it is in several namespaces: {spaces}", "Name one with -n")
     return found
 
 
 def _keys(files: list[str]) -> list[documents_pb2.DocumentKey]:
     """What the files name, whatever else they say."""
-    from mesh.api.proa.v1 import documents_pb2
-    from mesh.cli.sources import source_files
     from mesh.config.yaml_text import sources
-    from mesh.model.names import DEFAULT_NAMESPACE
 
     keys = []
     for file in source_files(files):
@@ -188,8 +212,6 @@ def _keys(files: list[str]) -> list[documents_pb2.DocumentKey]:
 
 
 def _answer(response: documents_pb2.ApplyDocumentsResponse | documents_pb2.DeleteDocumentsResponse) -> dict[str, Any]:
-    from mesh.cli.output import as_json
-
     plain = as_json(response)
     for shown, change in zip(plain["changes"], response.changes, strict=True):
         shown["action"] = _action(change)
@@ -198,21 +220,20 @@ def _answer(response: documents_pb2.ApplyDocumentsResponse | documents_pb2.Delet
 
 def _action(change: documents_pb2.DocumentChange) -> str:
     """`created`, `configured`, `unchanged` or `deleted`."""
-    from mesh.api.proa.v1 import documents_pb2
-
     return documents_pb2.ChangeAction.Name(change.action).removeprefix("CHANGE_ACTION_").lower()
 
 
 def _change(change: documents_pb2.DocumentChange) -> str:
-    from mesh.api.proa.v1 import documents_pb2
-
-    key = change.key
     remark = ""
     if change.shadows_file:
         deleted = change.action == documents_pb2.CHANGE_ACTION_DELETED
         in_file = "the one in the file of `proa up`"
         remark = f"; {in_file} counts again" if deleted else f" (wins over {in_file})"
-    return f"{key.kind}/{key.namespace}/{key.name} {_action(change)}{remark}"
+    return f"{_key(change.key)} {_action(change)}{remark}"
+
+
+def _key(key: documents_pb2.DocumentKey) -> str:
+    return f"{key.kind}/{key.namespace}/{key.name}"
 
 
 def _row(document: documents_pb2.Document) -> tuple[str, ...]:
@@ -221,8 +242,6 @@ def _row(document: documents_pb2.Document) -> tuple[str, ...]:
 
 
 def _set(document: documents_pb2.Document) -> str:
-    from mesh.api.proa.v1 import documents_pb2
-
     return documents_pb2.DocumentSet.Name(document.set).removeprefix("DOCUMENT_SET_").lower()
 
 
@@ -260,8 +279,6 @@ def _parent(parent: documents_pb2.ParentStatus) -> dict[str, Any]:
 
 
 def _description(document: documents_pb2.Document) -> str:
-    from mesh.cli.output import as_yaml
-
     key = document.key
     shadows = ", wins over the one in the file of `proa up`" if document.shadows_file else ""
     conditions = [

@@ -1,19 +1,16 @@
 """`proa down`: end a mesh from elsewhere."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from mesh.cli.connection import state_of
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption, TimeoutOption, duration_of
+from mesh.cli.output import write
 from mesh.errors import StartError
-
-if TYPE_CHECKING:
-    from mesh.local.state import State
+from mesh.local.state import State, holder
 
 POLL = 0.05
 """Seconds between two looks at the lock of the state folder, which its holder leaves last."""
@@ -26,10 +23,6 @@ def down(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """End a mesh as Ctrl-C does, and wait for it."""
-    from mesh.cli.connection import state_of
-    from mesh.cli.output import write
-    from mesh.local.state import holder
-
     patience = duration_of(timeout).total_seconds()
     mesh = state_of(state, server)
     pid = holder(mesh)
@@ -45,8 +38,6 @@ def down(
 
 
 def _end(mesh: State, pid: int, patience: float) -> None:
-    from mesh.local.state import holder
-
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + patience

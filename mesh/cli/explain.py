@@ -1,23 +1,16 @@
 """`proa explain`: why the mesh does what it does."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, NamespaceOption, OutputOption, ServerOption, StateOption
+from mesh.cli.output import as_json, table, write
 from mesh.errors import UsageError
 
-if TYPE_CHECKING:
-    from mesh.api.proa.v1 import documents_pb2
-
-explain = typer.Typer(name="explain", help="Say why the mesh does what it does.", no_args_is_help=True)
-
-
-@explain.callback()
-def _group() -> None:
-    """Without this a single command would have no name."""
+explain = typer.Typer()
 
 
 @explain.command()
@@ -31,10 +24,6 @@ def policy(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show how long calls of a method may take, when they are tried again, and who decided it."""
-    from mesh.api.proa.v1 import documents_pb2, documents_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, table, write
-
     service, _, name = method.strip("/").partition("/")
     if not name:
         raise UsageError(method, "this is no method", "Write package.Service/Method")

@@ -1,16 +1,18 @@
 """`proa identity` and `proa audit`: who is not believed any more, and who has changed what."""
 
-from __future__ import annotations
-
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from mesh.api.proa.v1 import access_pb2, access_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
+from mesh.cli.output import ago, show
 from mesh.errors import UsageError
 
-identity = typer.Typer(name="identity", help="Take identities and certificates back.", no_args_is_help=True)
+identity = typer.Typer()
 
 WhoArgument = Annotated[str, typer.Argument(metavar="[IDENTITY]", help="NAMESPACE/SERVICE-ACCOUNT, or a SPIFFE id.")]
 SerialOption = Annotated[str, typer.Option("--serial", metavar="SERIAL", help="One certificate instead.")]
@@ -25,9 +27,6 @@ def revoke(
     Its streams to the control plane end, and it gets no certificate any more. An identity is believed by nobody:
     callers do not call it, and what it calls refuses it (by HTTP and gRPC; TCP ports until its certificate ends).
     """
-    from mesh.api.proa.v1 import access_pb2, access_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     _one_of(who, serial)
     with connected(state, server) as channel:
         request = access_pb2.RevokeIdentityRequest(identity=who, serial=serial)
@@ -40,9 +39,6 @@ def restore(
     who: WhoArgument = "", serial: SerialOption = "", state: StateOption = None, server: ServerOption = None
 ) -> None:
     """Believe an identity or a certificate again that was revoked."""
-    from mesh.api.proa.v1 import access_pb2, access_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     _one_of(who, serial)
     with connected(state, server) as channel:
         request = access_pb2.RestoreIdentityRequest(identity=who, serial=serial)
@@ -53,20 +49,12 @@ def restore(
 @identity.command(name="list")
 def list_(state: StateOption = None, server: ServerOption = None, output: OutputOption = Format.TABLE) -> None:
     """List what is revoked."""
-    from datetime import UTC
-
-    from mesh.api.proa.v1 import access_pb2, access_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import ago, as_json, now, table, write
-
     with connected(state, server) as channel:
         request = access_pb2.ListRevokedRequest()
         found = access_pb2_grpc.IdentityServiceStub(channel).ListRevoked(request, timeout=SECONDS)
-    if output is not Format.TABLE:
-        write(as_json(found), output)
-        return
-    rows = [(one.identity or one.serial, ago(one.since.ToDatetime(UTC), now())) for one in found.revoked]
-    table(("revoked", "since"), rows, empty="Nothing is revoked.")
+    at = datetime.now(UTC)
+    rows = [(one.identity or one.serial, ago(one.since.ToDatetime(UTC), at)) for one in found.revoked]
+    show(found, output, ("revoked", "since"), rows, empty="Nothing is revoked.")
 
 
 def audit(
@@ -76,20 +64,11 @@ def audit(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show who has changed what, the newest first. `-o json` has what was there before and after."""
-    from datetime import UTC
-
-    from mesh.api.proa.v1 import access_pb2, access_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, table, write
-
     with connected(state, server) as channel:
         request = access_pb2.ListAuditRequest(most=most)
         found = access_pb2_grpc.AuditServiceStub(channel).ListAudit(request, timeout=SECONDS)
-    if output is not Format.TABLE:
-        write(as_json(found), output)
-        return
     rows = [(f"{one.at.ToDatetime(UTC):%Y-%m-%d %H:%M:%S}Z", one.who, one.what, one.subject) for one in found.entries]
-    table(("at", "who", "what", "subject"), rows, empty="Nothing was changed.")
+    show(found, output, ("at", "who", "what", "subject"), rows, empty="Nothing was changed.")
 
 
 def _one_of(who: str, serial: str) -> None:

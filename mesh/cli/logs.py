@@ -1,25 +1,21 @@
 """`proa logs`: what a service, its Envoy, its agent or the control plane has printed."""
 
-from __future__ import annotations
-
 import os
 import re
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
 import typer
 
+from mesh.cli.connection import state_of
 from mesh.cli.options import Format, NamespaceOption, OutputOption, ServerOption, StateOption
+from mesh.cli.output import write
 from mesh.errors import NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
-    from typing import BinaryIO
-
-    from mesh.local.state import State
+from mesh.local.state import State
 
 POLL = 0.2
 """Seconds between two looks at files that are followed."""
@@ -39,9 +35,6 @@ def logs(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Print the output of a service, or its sidecar."""
-    from mesh.cli.connection import state_of
-    from mesh.cli.output import write
-
     if follow and output is not Format.TABLE:
         raise UsageError("--follow", f"what is followed has no end, and {output} needs one", "Leave out -o or --follow")
     if envoy and agent:
@@ -69,7 +62,7 @@ def logs(
             _print(tails.values(), flush=True)
 
 
-def _print(tails: Iterable[Tail], *, flush: bool) -> None:
+def _print(tails: Iterable["Tail"], *, flush: bool) -> None:
     for one in tails:
         for line in one.lines():
             print(line, flush=flush)

@@ -2,35 +2,74 @@
 
 import os
 import sys
-from typing import Annotated, Final
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from mesh.cli import (
-    agent,
-    bootstrap,
-    ca,
-    check,
-    debug,
-    documents,
-    down,
-    explain,
-    identity,
-    logs,
-    proxies,
-    render,
-    schema,
-    token,
-    up,
-    version,
-    workloads,
-)
 from mesh.errors import MeshError
 
 INTERRUPTED: Final = 130
 """What a shell reports for a command that Ctrl-C has ended."""
 
+COMMANDS: Final = {
+    "up": ("up", "Run a mesh until Ctrl-C."),
+    "down": ("down", "End a mesh as Ctrl-C does, and wait for it."),
+    "apply": ("documents", "Add or replace documents, all or none."),
+    "get": ("documents", "Show documents in force."),
+    "describe": ("documents", "Show documents in full, with their conditions."),
+    "delete": ("documents", "Delete applied documents, all or none."),
+    "proxy-status": ("proxies", "Show what each proxy runs, and since when."),
+    "check": ("check", "Look for what is not as it should be."),
+    "render": ("render", "Print a proxy's configuration, from files alone."),
+    "scale": ("workloads", "Run N instances of a workload."),
+    "restart": ("workloads", "Replace the instances of a workload."),
+    "logs": ("logs", "Print the output of a service, or its sidecar."),
+    "audit": ("identity", "Show who has changed what, the newest first."),
+    "version": ("version", "Show the versions of Proa, Envoy and Python."),
+    "agent": ("agent", "Attach workloads on other machines."),
+    "bootstrap": ("bootstrap", "Join the mesh without a sidecar."),
+    "ca": ("ca", "Look at the roots of the mesh, or exchange them."),
+    "debug": ("debug", "Look at xDS, or try it without a mesh."),
+    "explain": ("explain", "Say why the mesh does what it does."),
+    "identity": ("identity", "Take identities and certificates back."),
+    "schema": ("schema", "See and tell which methods services have."),
+    "token": ("token", "Let workloads and people in from other machines."),
+}
+"""In the order of the help: the module of each command or group of commands, and the first line of what it says."""
+
+
+class Commands(TyperGroup):
+    """Imports the module of a command when that is called: the others would only cost time."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # One that is not there is compared with all of them, for what was probably meant.
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            self.commands.setdefault(name, _command(name))
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+def _command(name: str) -> Any:
+    module, summary = COMMANDS[name]
+    found = getattr(import_module(f"mesh.cli.{module}"), name.replace("-", "_"))
+    alone = typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name, help=summary, no_args_is_help=True)
+    else:
+        alone.command(name)(found)
+    return typer.main.get_group(alone).commands[name]
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     invoke_without_command=True,
     add_completion=False,
@@ -46,35 +85,10 @@ def options(
 ) -> None:
     """A service mesh for gRPC: real Envoy sidecars and the control plane that feeds them, by one command."""
     if show:
-        version.version()
+        from mesh.cli.version import version
+
+        version()
         raise typer.Exit
-
-
-for command in (
-    up.up,
-    down.down,
-    documents.apply,
-    documents.get,
-    documents.describe,
-    documents.delete,
-    proxies.proxy_status,
-    check.check,
-    render.render,
-    workloads.scale,
-    workloads.restart,
-    logs.logs,
-    identity.audit,
-    version.version,
-):
-    app.command()(command)
-app.add_typer(agent.agent)
-app.add_typer(bootstrap.bootstrap)
-app.add_typer(ca.ca)
-app.add_typer(debug.debug)
-app.add_typer(explain.explain)
-app.add_typer(identity.identity)
-app.add_typer(schema.schema)
-app.add_typer(token.token)
 
 
 def main() -> None:

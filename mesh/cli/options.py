@@ -1,17 +1,13 @@
 """Options that commands share."""
 
-from __future__ import annotations
-
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mesh.errors import UsageError
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 
 class Format(StrEnum):
@@ -40,11 +36,11 @@ FilesOption = Annotated[
 TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long to wait.")]
 
 
-def duration_of(text: str) -> timedelta:
+def duration_of(text: str, option: str = "--timeout") -> timedelta:
     """Raises UsageError for anything but `250ms`, `5s`, `1m30s`."""
-    from mesh.config.fields import duration
+    from mesh.config.fields import duration  # takes longer to import than most commands to run
 
     try:
         return duration(text)
     except ValueError as error:
-        raise UsageError("--timeout", str(error), "Write for example --timeout 60s") from None
+        raise UsageError(option, str(error), f"Write for example {option} 60s") from None

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol, TextIO
 
 from google.protobuf.json_format import MessageToDict
@@ -31,6 +31,14 @@ def _make_numbers(descriptor: Any, plain: dict[str, Any]) -> None:
             for part in value if isinstance(value, list) else [value]:
                 if isinstance(part, dict):
                     _make_numbers(field.message_type, part)
+
+
+def show(answer: Message, output: Format, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """An answer as a table of `rows`, or for a program with all that is in it."""
+    if output is Format.TABLE:
+        table(columns, rows, empty=empty)
+    else:
+        write(as_json(answer), output)
 
 
 def write(value: Any, output: Format) -> None:
@@ -102,10 +110,6 @@ def ago(then: datetime, now: datetime) -> str:
     if seconds < 86400:
         return f"{seconds // 3600}h{seconds % 3600 // 60}m"
     return f"{seconds // 86400}d"
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 @contextmanager

@@ -1,20 +1,17 @@
 """`proa proxy-status`: what every proxy has been told, and what it said."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
+from mesh.api.proa.v1 import documents_pb2, status_pb2, status_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
+from mesh.cli.output import ago, as_json, table, write
 from mesh.errors import NotFoundError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from datetime import datetime
-
-    from mesh.api.proa.v1 import documents_pb2, status_pb2
 
 
 def proxy_status(
@@ -31,10 +28,6 @@ def proxy_status(
     is now, and the documents it comes from; what is held back, and for what; what a gRPC client does not do although a
     policy asks for it; streams that were not let in.
     """
-    from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, now, table, write
-
     with connected(state, server) as channel:
         stub = status_pb2_grpc.StatusServiceStub(channel)
         answer = stub.ListProxies(status_pb2.ListProxiesRequest(), timeout=SECONDS)
@@ -44,7 +37,7 @@ def proxy_status(
         proxies = [{**as_json(proxy), "state": state_of(proxy)} for proxy in answer.proxies]
         write({**as_json(answer), "proxies": proxies}, output)
         return
-    at = now()
+    at = datetime.now(UTC)
     columns = ("proxy", "identity", "envoy", "state", "since", "config", "last NACK")
     table(columns, (_row(proxy, at) for proxy in answer.proxies), empty="There is no proxy.")
     if lines := news(answer, at):
@@ -62,7 +55,6 @@ def news(answer: status_pb2.ListProxiesResponse, at: datetime) -> list[str]:
 
 def only(answer: status_pb2.ListProxiesResponse, node: str) -> status_pb2.ListProxiesResponse:
     """What it says of the proxies whose id ends like that. Raises NotFoundError when there is none."""
-    from mesh.api.proa.v1 import status_pb2
     from mesh.config.nearest import did_you_mean
 
     known = [proxy.node_id for proxy in answer.proxies]
@@ -74,27 +66,13 @@ def only(answer: status_pb2.ListProxiesResponse, node: str) -> status_pb2.ListPr
 
 def state_of(proxy: status_pb2.Proxy) -> str:
     """`SYNCED`, `PENDING`, `NACKED` or `DISCONNECTED`."""
-    from mesh.api.proa.v1 import status_pb2
-
     return status_pb2.ProxyState.Name(proxy.state).removeprefix("PROXY_STATE_")
 
 
 def _row(proxy: status_pb2.Proxy, at: datetime) -> tuple[str, ...]:
-    from datetime import UTC
-
-    from mesh.cli.output import ago
-
     since = f"{ago(proxy.since.ToDatetime(UTC), at)} ago" if proxy.HasField("since") else ""
     nack = " ".join(proxy.last_nack.split())
-    return (
-        proxy.node_id,
-        proxy.identity,
-        proxy.envoy_version,
-        state_of(proxy),
-        since,
-        proxy.config_version,
-        nack,
-    )
+    return proxy.node_id, proxy.identity, proxy.envoy_version, state_of(proxy), since, proxy.config_version, nack
 
 
 def _refusals(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
@@ -121,10 +99,6 @@ def _unmet(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
 
 
 def _refused_streams(refused: Iterable[status_pb2.RefusedStreams], at: datetime) -> Iterator[str]:
-    from datetime import UTC
-
-    from mesh.cli.output import ago
-
     for one in refused:
         streams = "1 stream" if one.count == 1 else f"{one.count} streams"
         yield f"{streams} refused ({one.reason}), the last {ago(one.at.ToDatetime(UTC), at)} ago: {one.last}"

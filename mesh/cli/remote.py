@@ -13,29 +13,7 @@ from mesh.model.topology import Address
 TOKEN_FILE: Final = "PROA_TOKEN"
 """The variable that names the file which `proa token create --role` has written."""
 
-HIGHEST: Final = 65535
-
 TARGET: Final = ("grpc.ssl_target_name_override", CONTROL_PLANE_HOST)
-
-
-def address_of(server: str) -> Address:
-    """Raises UsageError."""
-    try:
-        return Address.parse(server)
-    except ValueError as error:
-        raise UsageError("--server", str(error), "Write unix:/path or host:port") from None
-
-
-def check_listen(text: str) -> None:
-    """Raises UsageError for what is no list of `HOST:PORT`, each with a port above it."""
-    for one in filter(None, text.split(",")):
-        try:
-            address = Address.parse(one)
-        except ValueError as error:
-            raise UsageError("--listen", str(error), "Write for example 10.0.0.1:7443") from None
-        if ":" in address.host or not 0 < address.port < HIGHEST:
-            problem = f"nobody can listen at {one} and the port above it"
-            raise UsageError("--listen", problem, f"Write an IPv4 address and a port below {HIGHEST}")
 
 
 def channel_to(server: Address, options: tuple[tuple[str, int], ...], seconds: float) -> grpc.Channel:

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from mesh.cli.options import FilesOption, Format
+from mesh.cli.output import report, write
+from mesh.cli.sources import source_files
 from mesh.errors import UsageError
+from mesh.local.render import rendered
+from mesh.local.state import State
 
 
 def render(
@@ -29,11 +33,6 @@ def render(
 
     It is the exact one: bootstrap, listeners, routes, clusters, endpoints.
     """
-    from mesh.cli.output import report, write
-    from mesh.cli.sources import source_files
-    from mesh.local.render import rendered
-    from mesh.local.state import State
-
     if output is Format.TABLE:
         raise UsageError("-o table", "a configuration is no table", "Write -o json or -o yaml")
     found = rendered(source_files(files), proxy, State.at(state) if state else None)

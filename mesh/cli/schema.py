@@ -1,24 +1,23 @@
 """`proa schema`: the methods of services, as the mesh knows them."""
 
-from __future__ import annotations
-
 import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from mesh import api
+from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, NamespaceOption, OutputOption, ServerOption, StateOption
+from mesh.cli.output import ago, as_json, table, write
 from mesh.errors import NotFoundError, UsageError
+from mesh.model.descriptors import LARGEST_SET
 from mesh.model.names import DEFAULT_NAMESPACE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from datetime import datetime
-
-    from mesh.api.proa.v1 import schema_pb2
-
-schema = typer.Typer(name="schema", help="See and tell which methods services have.", no_args_is_help=True)
+schema = typer.Typer()
 
 ServiceArgument = Annotated[str, typer.Argument(metavar="SERVICE", help="Service, or NAMESPACE/SERVICE.")]
 VersionOption = Annotated[str, typer.Option("--version", metavar="VERSION", help="Only for this version.")]
@@ -39,10 +38,6 @@ def get(
 
     The table leaves out gRPC's own services (grpc.health.v1 and the like).
     """
-    from mesh.api.proa.v1 import schema_pb2_grpc
-    from mesh.cli.connection import connected
-    from mesh.cli.output import as_json, now, table, write
-
     with connected(state, server) as channel:
         found = _listed(schema_pb2_grpc.SchemaServiceStub(channel), service, namespace)
     if output is not Format.TABLE:
@@ -56,7 +51,7 @@ def get(
         if not method.service.startswith(PLUMBING)
     ]
     table(columns, rows, empty="No method is known.")
-    if lines := [line for one in found for line in _sources(one, now())]:
+    if lines := [line for one in found for line in _sources(one, datetime.now(UTC))]:
         print("", *lines, sep="\n")
 
 
@@ -76,9 +71,6 @@ def push(
 
     What was pushed comes before what the service tells. `protoc --include_imports --descriptor_set_out=FILE` makes it.
     """
-    from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     content = _content(file)
     with connected(state, server) as channel:
         stub = schema_pb2_grpc.SchemaServiceStub(channel)
@@ -102,9 +94,6 @@ def delete(
     server: ServerOption = None,
 ) -> None:
     """Forget what was pushed for a service, so that what it tells itself counts again."""
-    from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     with connected(state, server) as channel:
         stub = schema_pb2_grpc.SchemaServiceStub(channel)
         space, name = _named(stub, service, namespace)
@@ -119,15 +108,11 @@ def options_dir() -> None:
 
     protoc -I "$(proa schema options-dir)" -I . ...
     """
-    from mesh import api
-
     print(Path(str(api.__file__)).parent)
 
 
 def _listed(stub: Any, service: str | None, namespace: str | None) -> list[schema_pb2.ServiceSchema]:
     """All schemas, or those of the services of one name. Raises NotFoundError with the nearest one."""
-    from mesh.api.proa.v1 import schema_pb2
-    from mesh.cli.connection import SECONDS
     from mesh.config.nearest import did_you_mean
 
     space, _, name = (service or "").rpartition("/")
@@ -156,8 +141,6 @@ def _named(stub: Any, service: str, namespace: str | None) -> tuple[str, str]:
 
 
 def _content(file: str) -> bytes:
-    from mesh.model.descriptors import LARGEST_SET
-
     try:
         with sys.stdin.buffer if file == "-" else Path(file).open("rb") as source:
             content = source.read(LARGEST_SET + 1)
@@ -171,8 +154,6 @@ def _content(file: str) -> bytes:
 
 
 def _row(method: schema_pb2.SchemaMethod) -> tuple[str, ...]:
-    from mesh.api.proa.v1 import schema_pb2
-
     idempotency = schema_pb2.Idempotency.Name(method.idempotency).removeprefix("IDEMPOTENCY_").lower()
     said = [f"{option.name}={option.value}" for option in method.options]
     return (
@@ -199,10 +180,6 @@ def kind_of(method: schema_pb2.SchemaMethod) -> str:
 
 def _sources(found: schema_pb2.ServiceSchema, at: datetime) -> Iterator[str]:
     """A line for each version: where its methods are known from, and since when."""
-    from datetime import UTC
-
-    from mesh.cli.output import ago
-
     for one in found.versions if found.grpc else ():
         known = f"for {ago(one.since.ToDatetime(UTC), at)}" if one.digest else ""
         overridden = "does not count, because something was pushed" if one.overridden else ""
@@ -211,8 +188,6 @@ def _sources(found: schema_pb2.ServiceSchema, at: datetime) -> Iterator[str]:
 
 
 def _from(one: schema_pb2.VersionSchema) -> str:
-    from mesh.api.proa.v1 import schema_pb2
-
     if not one.digest:
         return f"{one.workload} tells nothing"
     match one.source:

@@ -1,24 +1,22 @@
 """`proa token`: what lets workloads and people in from other machines."""
 
-from __future__ import annotations
-
+import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from mesh.api.proa.v1 import tokens_pb2, tokens_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption, duration_of
+from mesh.cli.output import ago, show
 from mesh.errors import StateError, UsageError
 from mesh.model.names import DEFAULT_NAMESPACE
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from mesh.api.proa.v1 import tokens_pb2
-
-token = typer.Typer(name="token", help="Let workloads and people in from other machines.", no_args_is_help=True)
+token = typer.Typer()
 
 
 @token.command()
@@ -44,14 +42,16 @@ def create(
 
     The file has the roots of the mesh, too: by them its holder knows the control plane.
     """
-    from mesh.api.proa.v1 import tokens_pb2, tokens_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     _check(to, [workload, service_account, role])
-    request = tokens_pb2.CreateTokenRequest(workload=workload, service_account=service_account, role=role, uses=uses)
-    request.namespace = "" if role else namespace
-    request.note = note
-    request.lifetime.FromTimedelta(duration_of(lifetime))
+    request = tokens_pb2.CreateTokenRequest(
+        namespace="" if role else namespace,
+        workload=workload,
+        service_account=service_account,
+        role=role,
+        uses=uses,
+        note=note,
+        lifetime=duration_of(lifetime, "--lifetime"),
+    )
     with connected(state, server) as channel:
         made = tokens_pb2_grpc.TokenServiceStub(channel).CreateToken(request, timeout=SECONDS)
     _write(to, made)
@@ -61,18 +61,12 @@ def create(
 @token.command(name="list")
 def list_(state: StateOption = None, server: ServerOption = None, output: OutputOption = Format.TABLE) -> None:
     """List the tokens that have not expired, without what they are worth."""
-    from mesh.api.proa.v1 import tokens_pb2, tokens_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-    from mesh.cli.output import as_json, now, table, write
-
     with connected(state, server) as channel:
         request = tokens_pb2.ListTokensRequest()
         found = tokens_pb2_grpc.TokenServiceStub(channel).ListTokens(request, timeout=SECONDS)
-    if output is not Format.TABLE:
-        write(as_json(found), output)
-        return
     columns = ("token", "for", "used", "ends in", "by", "note")
-    table(columns, (_row(one, now()) for one in found.tokens), empty="There is no token.")
+    at = datetime.now(UTC)
+    show(found, output, columns, [_row(one, at) for one in found.tokens], empty="There is no token.")
 
 
 @token.command()
@@ -85,9 +79,6 @@ def revoke(
 
     Who has a certificate for it keeps that.
     """
-    from mesh.api.proa.v1 import tokens_pb2, tokens_pb2_grpc
-    from mesh.cli.connection import SECONDS, connected
-
     with connected(state, server) as channel:
         request = tokens_pb2.RevokeTokenRequest(id=id_)
         revoked = tokens_pb2_grpc.TokenServiceStub(channel).RevokeToken(request, timeout=SECONDS).token
@@ -105,8 +96,6 @@ def _check(to: Path, kinds: list[str]) -> None:
 
 
 def _write(to: Path, made: tokens_pb2.CreateTokenResponse) -> None:
-    import json
-
     content = {"token": made.token, "roots": made.roots_pem, "expires": made.made.expires.ToJsonString()}
     text = json.dumps(content, indent=2) + "\n"
     if str(to) == "-":
@@ -120,12 +109,8 @@ def _write(to: Path, made: tokens_pb2.CreateTokenResponse) -> None:
         raise StateError(str(to), f"the token cannot be written: {error.strerror}", remedy) from error
 
 
-def _row(one: tokens_pb2.Token, now: datetime) -> tuple[str, ...]:
-    from datetime import UTC
-
-    from mesh.cli.output import ago
-
-    left = "revoked" if one.revoked else ago(now, one.expires.ToDatetime(UTC))
+def _row(one: tokens_pb2.Token, at: datetime) -> tuple[str, ...]:
+    left = "revoked" if one.revoked else ago(at, one.expires.ToDatetime(UTC))
     return one.id, _subject(one), f"{one.used}/{one.uses or 'any'}", left, one.created_by, one.note
 
 

@@ -1,20 +1,23 @@
 """`proa up`: a mesh in the foreground."""
 
-from __future__ import annotations
-
+import asyncio
 import shlex
 import shutil
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from mesh.cli.addresses import check_address, check_listen
 from mesh.cli.options import StateOption, TimeoutOption, duration_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from mesh.cli.output import perhaps_unread, say, table
+from mesh.cli.sources import source_files
+from mesh.local.foreground import run
+from mesh.local.state import DEFAULT_STATE, State
+from mesh.local.supervisor import Reach
 
 KILLED = 130
 """What a shell reports for a command that Ctrl-C has ended."""
@@ -40,15 +43,6 @@ def up(
     That is a control plane, the services, and an Envoy beside each.
     """
     started = time.monotonic()
-    import asyncio
-
-    from mesh.cli.agent import check_address
-    from mesh.cli.remote import check_listen
-    from mesh.cli.sources import source_files
-    from mesh.local.foreground import run
-    from mesh.local.state import DEFAULT_STATE, State
-    from mesh.local.supervisor import Reach
-
     check_address(address)
     check_listen(listen)
     folder = state or DEFAULT_STATE
@@ -75,18 +69,12 @@ class Screen:
         self._started = started
 
     def note(self, text: str) -> None:
-        from mesh.cli.output import say
-
         say(text, sys.stdout)
 
     def warn(self, text: str) -> None:
-        from mesh.cli.output import say
-
         say(f"warning: {text}", sys.stderr)
 
     def ready(self, mesh: Mapping[str, Any], workloads: int, left_out: int) -> None:
-        from mesh.cli.output import perhaps_unread, table
-
         columns = ("instance", "service at", "mTLS at", "calls")
         took = time.monotonic() - self._started
         with perhaps_unread(sys.stdout):
@@ -96,8 +84,6 @@ class Screen:
 
     def _next(self, mesh: Mapping[str, Any]) -> Iterator[str]:
         proa = "proa" if shutil.which("proa") else shlex.quote(sys.argv[0])
-        from mesh.local.state import DEFAULT_STATE
-
         state = "" if self._folder == DEFAULT_STATE else f" --state {shlex.quote(str(self._folder))}"
         # Whoever calls most is where a call shows most.
         callers = sorted(mesh["workloads"], key=lambda one: -len(one["envoy"]["upstreams"]))

@@ -1,12 +1,15 @@
 """`proa scale` and `proa restart`: how many instances run, and new ones in place of the old."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
 
+import grpc
 import typer
 
+from mesh.api.proa.v1 import status_pb2, status_pb2_grpc, workloads_pb2, workloads_pb2_grpc
+from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import (
     Format,
     NamespaceOption,
@@ -16,15 +19,9 @@ from mesh.cli.options import (
     TimeoutOption,
     duration_of,
 )
+from mesh.cli.output import as_json, write
 from mesh.errors import NotFoundError, StartError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    import grpc
-
-    from mesh.api.proa.v1 import status_pb2, workloads_pb2
+from mesh.local.ready import why_not_ready
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Workload, or NAMESPACE/WORKLOAD.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
@@ -44,13 +41,9 @@ def scale(
 
     So many, until its document changes or `proa up` starts anew.
     """
-    from mesh.api.proa.v1 import workloads_pb2
-    from mesh.cli.connection import SECONDS
 
-    def ask(workload: workloads_pb2.DesiredWorkload, stub: Any) -> workloads_pb2.DesiredWorkload:
-        request = workloads_pb2.ScaleWorkloadRequest(
-            namespace=workload.namespace, name=workload.name, replicas=replicas
-        )
+    def ask(stub: Any, namespace: str, name: str) -> workloads_pb2.DesiredWorkload:
+        request = workloads_pb2.ScaleWorkloadRequest(namespace=namespace, name=name, replicas=replicas)
         wanted: workloads_pb2.DesiredWorkload = stub.ScaleWorkload(request, timeout=SECONDS).workload
         return wanted
 
@@ -70,11 +63,9 @@ def restart(
 
     One after the other: each new one is ready before an old one leaves.
     """
-    from mesh.api.proa.v1 import workloads_pb2
-    from mesh.cli.connection import SECONDS
 
-    def ask(workload: workloads_pb2.DesiredWorkload, stub: Any) -> workloads_pb2.DesiredWorkload:
-        request = workloads_pb2.RestartWorkloadRequest(namespace=workload.namespace, name=workload.name)
+    def ask(stub: Any, namespace: str, name: str) -> workloads_pb2.DesiredWorkload:
+        request = workloads_pb2.RestartWorkloadRequest(namespace=namespace, name=name)
         wanted: workloads_pb2.DesiredWorkload = stub.RestartWorkload(request, timeout=SECONDS).workload
         return wanted
 
@@ -82,7 +73,7 @@ def restart(
 
 
 def _operate(
-    ask: Callable[[workloads_pb2.DesiredWorkload, Any], workloads_pb2.DesiredWorkload],
+    ask: Callable[[Any, str, str], workloads_pb2.DesiredWorkload],
     name: str,
     namespace: str | None,
     timeout: str | None,
@@ -90,14 +81,11 @@ def _operate(
     output: Format,
 ) -> None:
     """Asks, waits at most `timeout` until exactly what is wanted runs, and says so."""
-    from mesh.api.proa.v1 import workloads_pb2_grpc
-    from mesh.cli.connection import connected
-    from mesh.cli.output import as_json, write
-
     patience = duration_of(timeout).total_seconds() if timeout else None
     with connected(*mesh) as channel:
         stub = workloads_pb2_grpc.WorkloadServiceStub(channel)
-        wanted = ask(_named(stub, name, namespace), stub)
+        named = _named(stub, name, namespace)
+        wanted = ask(stub, named.namespace, named.name)
         if patience is not None:
             _wait(channel, wanted, patience)
     if output is Format.TABLE:
@@ -109,8 +97,6 @@ def _operate(
 
 def _named(stub: Any, name: str, namespace: str | None) -> workloads_pb2.DesiredWorkload:
     """The one workload of that name. Raises NotFoundError, or UsageError when several namespaces have one."""
-    from mesh.api.proa.v1 import workloads_pb2
-    from mesh.cli.connection import SECONDS
     from mesh.config.nearest import did_you_mean
 
     space, _, short = name.rpartition("/")
@@ -131,10 +117,6 @@ def _named(stub: Any, name: str, namespace: str | None) -> workloads_pb2.Desired
 
 def _wait(channel: grpc.Channel, wanted: workloads_pb2.DesiredWorkload, patience: float) -> None:
     """Returns when the instances are the wanted ones and all are ready. Raises StartError when that takes too long."""
-    import grpc
-
-    from mesh.api.proa.v1 import status_pb2, status_pb2_grpc
-
     stub = status_pb2_grpc.StatusServiceStub(channel)
     waits_for: list[str] = []
     try:
@@ -154,8 +136,6 @@ def _wait(channel: grpc.Channel, wanted: workloads_pb2.DesiredWorkload, patience
 
 def _missing(wanted: workloads_pb2.DesiredWorkload, instances: Iterable[status_pb2.Instance]) -> list[str]:
     """What is not as it is wanted, for people; empty when all is."""
-    from mesh.local.ready import why_not_ready
-
     mine = [one for one in instances if (one.namespace, one.workload) == (wanted.namespace, wanted.name)]
     new = [one for one in mine if one.generation == wanted.generation and not one.draining]
     old = [f"{one.instance} is to leave" for one in mine if one not in new]

@@ -11,6 +11,8 @@ from mesh.model.names import Identity, Target
 from mesh.model.schema import Method, Schema, union
 from mesh.model.workload import NOWHERE, Locality, Port, Protocol
 
+HIGHEST_PORT: Final = 65_535
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
@@ -24,7 +26,7 @@ class Address:
     def parse(cls, text: str) -> "Address":
         """Raises ValueError for text that is not `host:port`."""
         host, _, port = text.rpartition(":")
-        if not host:
+        if not (host and port.isascii() and port.isdecimal() and int(port) <= HIGHEST_PORT):
             raise ValueError(f"{text!r} is not host:port")
         return cls(host, int(port))
 

@@ -74,7 +74,7 @@ def test_what_is_not_there_is_said_so(shared: RunningMesh) -> None:
     unknown = shared.proa("get", "worklod")
 
     assert (missing.returncode, unknown.returncode) == (1, 2)
-    assert missing.stderr.startswith("error: Workload/order: there is no such document. ")
+    assert missing.stderr.startswith("error: workload/order: there is no such document. ")
     assert "Did you mean Workload?" in unknown.stderr
 
 

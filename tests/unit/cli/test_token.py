@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mesh.api.proa.v1 import tokens_pb2
-from mesh.cli import agent, remote, token
+from mesh.cli import addresses, agent, remote, token
 from mesh.errors import StateError, UsageError
 
 MADE = tokens_pb2.CreateTokenResponse(token="proa1.a.b", roots_pem="PEM", made=tokens_pb2.Token(id="a1"))
@@ -55,19 +55,19 @@ def test_a_token_is_for_one_of_three(tmp_path: Path, kinds: list[str]) -> None:
 )
 def test_an_address_that_callers_could_not_dial_is_refused(address: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        agent.check_address(address)
+        addresses.check_address(address)
 
 
 def test_the_address_of_this_machine_is_taken() -> None:
-    agent.check_address("127.0.0.1")
+    addresses.check_address("127.0.0.1")
 
 
 def test_without_a_token_another_machine_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(remote.TOKEN_FILE, raising=False)
     with pytest.raises(UsageError, match="needs a token"):
-        remote.channel_to(remote.address_of("10.0.0.1:7443"), (), 1.0)
+        remote.channel_to(addresses.server_address("10.0.0.1:7443"), (), 1.0)
     with pytest.raises(UsageError, match="is not host:port"):
-        remote.address_of("somewhere")
+        addresses.server_address("somewhere")
 
 
 def test_a_folder_that_others_may_look_into_is_refused(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_an_instance_is_named_after_its_machine(monkeypatch: pytest.MonkeyPatch)
 )
 def test_where_nobody_could_listen_is_refused_before_anything_starts(text: str) -> None:
     with pytest.raises(UsageError, match="--listen"):
-        remote.check_listen(text)
+        addresses.check_listen(text)
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.1:7443", "10.0.0.1:7443,192.168.0.1:7443"])
 def test_where_to_listen_is_a_list(text: str) -> None:
-    remote.check_listen(text)
+    addresses.check_listen(text)

@@ -80,8 +80,12 @@ def test_equal_documents_are_equal_in_any_order() -> None:
 
 def test_addresses_are_read_as_they_are_written() -> None:
     assert str(Address.parse("127.0.0.1:80")) == "127.0.0.1:80"
+
+
+@pytest.mark.parametrize("text", ["80", ":80", "host:", "host:http", "host:-1", "host:65536", "host:٣"])
+def test_what_is_no_address_is_told_in_words(text: str) -> None:
     with pytest.raises(ValueError, match="is not host:port"):
-        Address.parse("80")
+        Address.parse(text)
 
 
 def test_which_protocols_speak_http2() -> None:
