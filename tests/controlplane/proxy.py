@@ -1,6 +1,7 @@
 """A proxy for tests: a delta xDS client over mutual TLS that acknowledges what it gets, or leaves that to the test."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Proxy:
     refuses: dict[tuple[str, str], str] = field(default_factory=dict)
     has: dict[str, dict[str, str]] = field(default_factory=dict)
     responses: int = 0
+    by_type: Counter[str] = field(default_factory=Counter)
     unanswered: list[discovery_pb2.DeltaDiscoveryRequest] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -53,6 +55,7 @@ class Proxy:
             else:
                 self._take(response)
             self.responses += 1
+            self.by_type[response.type_url] += 1
             self.changed.set()
             self.unanswered.append(answer)
             if self.acknowledges:
