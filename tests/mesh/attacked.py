@@ -4,12 +4,19 @@ import asyncio
 import json
 import socket
 import ssl
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from tests.intruders import Authority, Credentials
+from tests.mesh.load import DEADLINE, Load, connected, get_stock, load, place_order
 from tests.mesh.running import RunningMesh, admin, soon
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,64 @@ class Door:
 
         async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A mesh, and everything that goes on in it meanwhile."""
+
+    mesh: RunningMesh
+    calls: Load
+    ca: Authority
+    folder: Path
+
+    def door(self, workload: str, port: int) -> Door:
+        return Door.of(self.mesh, workload, port)
+
+    def context(self, credentials: Credentials, *alpn: str) -> ssl.SSLContext:
+        return credentials.context(self.folder, alpn)
+
+
+@asynccontextmanager
+async def legitimate_calls(mesh: RunningMesh) -> AsyncIterator[Load]:
+    """Calls by gRPC and HTTP, and of one service to another, over connections that stay; none may fail."""
+    begun: asyncio.Future[Load] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+    going_on = asyncio.create_task(_call(mesh, begun, over))
+    either: set[asyncio.Future[Any]] = {begun, going_on}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if going_on.done():
+        await going_on
+    try:
+        yield begun.result()
+    finally:
+        over.set()
+        await going_on
+    assert begun.result().failures == []
+
+
+async def _call(mesh: RunningMesh, begun: asyncio.Future[Load], over: asyncio.Event) -> None:
+    """A task of its own: a fixture begins and ends in two."""
+    page = f"http://{mesh.upstream('caller', 'web')}/who"
+    async with (
+        connected(mesh.upstream("orders", "inventory")) as inventory,
+        connected(mesh.instance("orders")["address"]) as orders,
+        load(get_stock(inventory), place_order(orders), lambda: asyncio.to_thread(_get, page)) as calls,
+    ):
+        begun.set_result(calls)
+        await over.wait()
+
+
+def _get(page: str) -> None:
+    with OPENER.open(page, timeout=DEADLINE) as answer:
+        assert answer.status == 200
+
+
+def status(page: str) -> int:
+    try:
+        return int(OPENER.open(page, timeout=DEADLINE).status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def _say(address: tuple[str, int], data: bytes, context: ssl.SSLContext | None, patience: float) -> Seen:

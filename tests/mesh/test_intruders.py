@@ -20,9 +20,9 @@ from bookstore.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
 from mesh.agent.sds import read_secrets, write_secrets
 from tests.intruders import Authority, Credentials, any_server
-from tests.mesh.attacked import Door, Seen
-from tests.mesh.load import DEADLINE, Load, connected, get_stock, load, place_order
-from tests.mesh.running import BOOKSTORE, RunningMesh, admin, documents, soon, start, wait_until_ready, workload
+from tests.mesh.attacked import OPENER, Attacked, Door, Seen, legitimate_calls, status
+from tests.mesh.load import DEADLINE, connected
+from tests.mesh.running import BOOKSTORE, admin, documents, soon, start, wait_until_ready, workload
 
 pytestmark = pytest.mark.envoy
 
@@ -31,23 +31,6 @@ GET = b"GET /headers HTTP/1.1\r\nhost: web\r\nconnection: close\r\n"
 ORDERS = "spiffe://proa.local/ns/bookstore/sa/orders"
 KING = "spiffe://proa.local/ns/bookstore/sa/king"
 TEST_KING = "spiffe://proa.local/ns/test/sa/king"
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """The mesh, and everything that goes on in it meanwhile."""
-
-    mesh: RunningMesh
-    calls: Load
-    ca: Authority
-    folder: Path
-
-    def door(self, workload: str, port: int) -> Door:
-        return Door.of(self.mesh, workload, port)
-
-    def context(self, credentials: Credentials, *alpn: str) -> ssl.SSLContext:
-        return credentials.context(self.folder, alpn)
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +45,10 @@ async def attacked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[At
     mesh = start(folder / "state", BOOKSTORE, folder / "more.yaml")
     try:
         await asyncio.to_thread(wait_until_ready, mesh)
-        begun: asyncio.Future[Load] = asyncio.get_running_loop().create_future()
-        over = asyncio.Event()
-        legitimate = asyncio.create_task(_legitimate(mesh, begun, over))
-        either: set[asyncio.Future[Any]] = {begun, legitimate}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        yield Attacked(mesh, await begun, Authority.of_mesh(mesh.state.folder), folder)
-        over.set()
-        await legitimate
-        assert (await begun).failures == []
+        async with legitimate_calls(mesh) as calls:
+            yield Attacked(mesh, calls, Authority.of_mesh(mesh.state.folder), folder)
     finally:
         await asyncio.to_thread(mesh.end)
-
-
-async def _legitimate(mesh: RunningMesh, begun: asyncio.Future[Load], over: asyncio.Event) -> None:
-    """Calls by gRPC and HTTP, and of one service to another, over connections that stay."""
-    page = f"http://{mesh.upstream('caller', 'web')}/who"
-    async with (
-        connected(mesh.upstream("orders", "inventory")) as inventory,
-        connected(mesh.instance("orders")["address"]) as orders,
-        load(get_stock(inventory), place_order(orders), lambda: asyncio.to_thread(status, page)) as calls,
-    ):
-        begun.set_result(calls)
-        await over.wait()
 
 
 @dataclass(frozen=True)
@@ -344,13 +308,6 @@ def served(attacked: Attacked, workload: str) -> bytes | None:
         context.wrap_socket(plain) as tls,
     ):
         return tls.getpeercert(binary_form=True)
-
-
-def status(page: str) -> int:
-    try:
-        return int(OPENER.open(page, timeout=10).status)
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 async def test_a_revoked_caller_is_refused_at_every_port_counted_and_logged(attacked: Attacked) -> None:
