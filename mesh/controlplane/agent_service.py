@@ -1,9 +1,10 @@
 """`AgentService`: what agents need to start an instance, and the stream that keeps it attached."""
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.json_format import MessageToJson
@@ -16,7 +17,7 @@ from mesh.controlplane.attestation import Attestation, identity_for
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.plan import launch_plan
 from mesh.controlplane.rotation import Rotation
-from mesh.errors import AccessError, StateError, UsageError
+from mesh.errors import AccessError, LimitError, StateError, UsageError
 from mesh.identity.ca import CertificateAuthority, serial
 from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Role
@@ -27,6 +28,12 @@ from mesh.registry.operations import desired_one
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.translate.bootstrap import bootstrap
+
+NODE_ID: Final = re.compile(r"[\w.-]{1,253}/[\w.:-]{1,253}/[\w.-]{1,253}", re.ASCII)
+LONGEST: Final = 100
+
+MOST_INSTANCES: Final = 5_000
+"""Of one workload. Each is a lease in memory and on disk, and an endpoint for its callers."""
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +138,13 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         else:
             instance = InstanceId(hello.namespace, hello.workload, hello.instance)
             at = wire.addresses(hello.addresses)
-        if not all((hello.namespace, hello.instance, instance.workload)) or instance.node_id.count("/") != 2:
-            raise UsageError("attach", f"{instance.node_id} names no instance", "Send three names without a slash")
+        if not all((hello.namespace, hello.instance, instance.workload)) or not NODE_ID.fullmatch(instance.node_id):
+            problem = f"{instance.node_id[:LONGEST]!r} names no instance"
+            raise UsageError("attach", problem, "Send three names: letters, digits, - . _ and no slash")
+        if len(hello.generation) > LONGEST:
+            raise UsageError("attach", "its generation is none", "Send that of the launch plan")
         self._check_caller(instance)
+        self._check_room(instance)
         lease = await self._registry.attach(instance, hello.generation, at)
         log.info("attached node=%s generation=%s", instance.node_id, lease.generation)
         return lease
@@ -148,6 +159,15 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             may_act_for(identity)
             if self._registry.is_revoked(identity.uri):
                 raise _revoked(identity)
+
+    def _check_room(self, instance: InstanceId) -> None:
+        """Raises LimitError when somebody on another machine attaches more instances than any workload needs."""
+        if not CALLER.get().identity or instance in self._registry.leases:
+            return
+        same = sum(1 for one in self._registry.leases if one.workload == instance.workload)
+        if same >= MOST_INSTANCES:
+            where = f"{instance.namespace}/{instance.workload}"
+            raise LimitError(where, f"it has {same} instances already", "Stop those that are not needed")
 
     def _attached(self, lease: Lease, xds: Address) -> agents_pb2.Attached:
         instance = instance_of(lease, self._registry.topology)

@@ -51,6 +51,9 @@ from mesh.xds.server import DiscoveryService
 PAUSE: Final = timedelta(seconds=1)
 """Before the state is tried again that could not be written."""
 
+LONGEST_LINE: Final = 8 * 1024
+ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
 log = logging.getLogger(__name__)
 
 
@@ -243,8 +246,15 @@ def _address(option: str, text: str) -> Address:
         raise UsageError(option, str(error), "Write for example 127.0.0.1:20000") from error
 
 
+class _OneLine(logging.Formatter):
+    """What peers say goes into messages: none of them begins a line, and none fills the disk. Tracebacks are ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record)[:LONGEST_LINE].translate(ESCAPED)
+
+
 def _log_to_stderr() -> None:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = _OneLine("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)

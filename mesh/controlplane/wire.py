@@ -1,6 +1,7 @@
 """Between the messages of the API and the values of the registry, for what more than one service speaks of."""
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, timedelta
 from typing import Final, TypeVar
@@ -14,6 +15,11 @@ from mesh.model.topology import Address
 from mesh.registry.leases import Addresses, Loaded, Report
 
 K = TypeVar("K", int, str)
+
+MOST_ADDRESSES: Final = 1000
+MOST_NAMED: Final = 100
+LONGEST: Final = 1000
+"""Characters of one text. What agents say is kept for as long as their instances live."""
 
 _REMEDY: Final = "Send the addresses as `host:port`, all of them"
 
@@ -37,14 +43,16 @@ def duration_message(value: timedelta) -> Duration:
 
 
 def addresses(message: agents_pb2.Addresses) -> Addresses:
-    """Raises UsageError for what is no address."""
+    """Raises UsageError for what is no address, and for more of them than an instance has."""
+    if len(message.inbound) + len(message.app) + len(message.upstreams) > MOST_ADDRESSES:
+        raise UsageError("hello", f"it has more than {MOST_ADDRESSES} addresses", "Send those that it has")
     try:
         return Addresses(
-            inbound={port: Address.parse(text) for port, text in message.inbound.items()},
-            app={port: Address.parse(text) for port, text in message.app.items()},
-            upstreams={name: Address.parse(text) for name, text in message.upstreams.items()},
-            outbound=Address.parse(message.outbound),
-            admin=message.admin,
+            inbound={port: _address(text) for port, text in message.inbound.items()},
+            app={port: _address(text) for port, text in message.app.items()},
+            upstreams={name[:LONGEST]: _address(text) for name, text in message.upstreams.items()},
+            outbound=_address(message.outbound),
+            admin=message.admin[:LONGEST],
         )
     except ValueError as error:
         raise UsageError("hello", f"an address cannot be read: {error}", _REMEDY) from error
@@ -61,19 +69,21 @@ def addresses_message(value: Addresses) -> agents_pb2.Addresses:
 
 
 def report(message: agents_pb2.InstanceReport) -> Report:
+    """No more of it than an agent has to say."""
     return Report(
         healthy=message.healthy,
-        reason=message.reason,
+        reason=message.reason[:LONGEST],
         pid=message.pid,
         agent_pid=message.agent_pid,
         envoy_pid=message.envoy_pid,
-        envoy_version=message.envoy_version,
+        envoy_version=message.envoy_version[:LONGEST],
         envoy_ready=message.envoy_ready,
         service_restarts=message.service_restarts,
         envoy_restarts=message.envoy_restarts,
-        exposed=tuple(message.exposed),
+        exposed=_few(message.exposed),
         loaded=tuple(
-            Loaded(one.serial, one.issuer, one.not_after.ToDatetime(UTC), tuple(one.roots)) for one in message.loaded
+            Loaded(one.serial[:LONGEST], one.issuer[:LONGEST], one.not_after.ToDatetime(UTC), _few(one.roots))
+            for one in message.loaded[:MOST_NAMED]
         ),
     )
 
@@ -92,6 +102,17 @@ def report_message(value: Report) -> agents_pb2.InstanceReport:
         exposed=value.exposed,
         loaded=(agents_pb2.LoadedCertificate(**asdict(one)) for one in value.loaded),
     )
+
+
+def _few(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text[:LONGEST] for text in texts[:MOST_NAMED])
+
+
+def _address(text: str) -> Address:
+    """Raises ValueError for a host name: Envoy refuses all endpoints of a service for one that is no IP address."""
+    address = Address.parse(text)
+    ipaddress.ip_address(address.host.strip("[]"))
+    return address
 
 
 def _texts(values: Mapping[K, Address]) -> dict[K, str]:

@@ -28,6 +28,7 @@ class DeltaStream(Stages):
         error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
         answer = subscription.acknowledge(request.response_nonce, error, now)
         if request.resource_names_subscribe or request.resource_names_unsubscribe:
+            self._check_limits(request.resource_names_subscribe)
             _change(subscription, request)
             self._check_limits()
         return answer
@@ -38,7 +39,8 @@ class DeltaStream(Stages):
         What the client brings from an earlier stream is not sent again.
         """
         held = request.initial_resource_versions
-        self._check_limits(listed=max(len(held), len(request.resource_names_subscribe)))
+        for listed in (held, held.values(), request.resource_names_subscribe):
+            self._check_limits(listed)
         names, is_all = asked_first(type_url, request.resource_names_subscribe)
         subscription = Subscription(type_url, Form.DELTA, names, wildcard=is_all)
         if held:

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.errors import IdentityError, ProtocolError
 from mesh.model.names import InstanceId
 from mesh.model.workload import Locality
+
+LONGEST_ID: Final = 800
+"""Characters. Three names of 253 have fewer, and what a peer claims to be is in the words with which it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,12 @@ def admit_anyone(node: base_pb2.Node, auth_context: Mapping[str, Iterable[bytes]
 
 
 def _peer(node: base_pb2.Node, identity: str) -> Peer:
+    if len(node.id) > LONGEST_ID:
+        raise ProtocolError("xds", f"the node id is longer than {LONGEST_ID} characters", "Send that of the bootstrap")
     if not node.id:
         raise ProtocolError("xds", "the first message of the stream has no node id", "Set node.id in Envoy's bootstrap")
-    return Peer(node.id, identity, Locality(node.locality.region, node.locality.zone), _envoy_version(node))
+    locality = Locality(node.locality.region[:LONGEST_ID], node.locality.zone[:LONGEST_ID])
+    return Peer(node.id, identity, locality, _envoy_version(node)[:LONGEST_ID])
 
 
 def _is_client(node_id: str) -> bool:

@@ -57,7 +57,7 @@ class SotwStream(Stages):
 
     def _open(self, type_url: str, request: DiscoveryRequest) -> None:
         """The first request of a type: one without any name asks for everything, if the type allows that."""
-        self._check_limits(listed=len(request.resource_names))
+        self._check_limits(request.resource_names)
         self._lists_the_same(request, type_url)
         names, is_all = asked_first(type_url, request.resource_names)
         if is_all and not request.resource_names:
@@ -92,7 +92,7 @@ class SotwStream(Stages):
         if subscription.type_url in self._legacy and not names:
             return
         self._legacy.discard(subscription.type_url)
-        self._check_limits(listed=len(names))
+        self._check_limits(names)
         before = {*subscription.names, WILDCARD} if subscription.wildcard else {*subscription.names}
         for name in sorted(names - before):
             subscription.subscribe(name)

@@ -4,7 +4,7 @@ Source: Envoy docs, "xDS REST and gRPC protocol". Its "make before break" is kep
 sending in the right order is not enough, since what was sent is not yet in force.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import timedelta
@@ -33,6 +33,8 @@ SILENCE: Final = timedelta(seconds=20)
 
 MAX_TYPES: Final = 64
 MAX_NAMES: Final = 50_000
+MAX_NAME: Final = 2_048
+"""Characters of a name, a type or a version. What a client asks for is remembered as long as its stream lives."""
 """Per stream, to bound what one peer can make us keep. The largest mesh that was measured has 1,000 names per type."""
 MAX_ERROR: Final = 4_096
 """Characters; Envoy may quote a whole resource."""
@@ -152,14 +154,17 @@ class Stages:
     def _add(self, subscription: Subscription) -> None:
         if len(self._subscriptions) == MAX_TYPES:
             raise _too_much()
+        self._check_limits([subscription.type_url])
         self._subscriptions[subscription.type_url] = subscription
         if subscription.type_url == ENDPOINT:
             subscription.owe(self._unsettled_clusters)
             self._unsettled_clusters.clear()
 
-    def _check_limits(self, listed: int = 0) -> None:
-        if max(listed, sum(one.burden() for one in self._subscriptions.values())) > MAX_NAMES:
+    def _check_limits(self, listed: Collection[str] = ()) -> None:
+        if max(len(listed), sum(one.burden() for one in self._subscriptions.values())) > MAX_NAMES:
             raise _too_much()
+        if any(len(name) > MAX_NAME for name in listed):
+            raise LimitError("xds", f"a name or version has more than {MAX_NAME} characters", "Ask for what is there")
 
     def _note_busy(self, state: State) -> None:
         """What rests takes no part in what is to be done; what does is known until something is heard or changes."""

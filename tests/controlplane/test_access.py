@@ -22,7 +22,7 @@ from mesh.api.proa.v1 import (
     tokens_pb2,
     tokens_pb2_grpc,
 )
-from mesh.controlplane import access, wire
+from mesh.controlplane import access, agent_service, wire
 from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
 from mesh.controlplane.api import SERVICES
 from mesh.controlplane.tcp import first_contact
@@ -256,6 +256,27 @@ async def test_a_workload_acts_for_itself_alone(remote: Remote) -> None:
         await call.write(agents_pb2.AttachRequest(hello=hello))
         assert await call.code() is DENIED
     assert InstanceId("shop", "stock", "stock-9") not in remote.plane.registry.leases
+
+
+async def test_a_workload_from_elsewhere_has_room_for_so_many_instances(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_service, "MOST_INSTANCES", 1)
+    at = wire.addresses_message(addresses(21_000))
+    async with remote.as_workload("orders") as channel:
+        first, second, again = (
+            agents_pb2.Hello(namespace="shop", workload="orders", instance=name, generation="g", addresses=at)
+            for name in ("orders-1", "orders-2", "orders-1")
+        )
+        agents: Any = agents_pb2_grpc.AgentServiceStub(channel)
+        calls = [agents.Attach() for _ in range(3)]
+        await calls[0].write(agents_pb2.AttachRequest(hello=first))
+        assert (await calls[0].read()).attached
+        await calls[1].write(agents_pb2.AttachRequest(hello=second))
+        assert await calls[1].code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await calls[2].write(agents_pb2.AttachRequest(hello=again))
+        assert (await calls[2].read()).attached
+        calls[2].cancel()
 
 
 async def test_an_agent_from_elsewhere_is_told_where_it_has_found_the_control_plane(remote: Remote) -> None:

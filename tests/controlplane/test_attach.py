@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from mesh.api.proa.v1 import agents_pb2, documents_pb2, status_pb2
+from mesh.controlplane import wire
 from mesh.model.names import InstanceId
 from tests.controlplane.conftest import SECONDS, Agent
 from tests.unit.registry.builders import workload
@@ -105,7 +106,36 @@ def no_address(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
     return agents_pb2.AttachRequest(hello=hello)
 
 
-@pytest.mark.parametrize("message", [no_hello, no_name, a_slash, no_address])
+def a_host_name(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
+    """Of which Envoy refuses the endpoints of all instances."""
+    hello.addresses.inbound[50051] = "db.example:5432"
+    return agents_pb2.AttachRequest(hello=hello)
+
+
+def a_line_of_a_log(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
+    hello.instance = "orders-0\n2026-01-01T00:00:00.000Z INFO all is well"
+    return agents_pb2.AttachRequest(hello=hello)
+
+
+def a_long_name(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
+    hello.instance = "x" * 1_000_000
+    return agents_pb2.AttachRequest(hello=hello)
+
+
+def a_long_generation(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
+    hello.generation = "x" * 1_000_000
+    return agents_pb2.AttachRequest(hello=hello)
+
+
+def many_addresses(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
+    hello.addresses.upstreams.update({str(number): "127.0.0.1:1" for number in range(1001)})
+    return agents_pb2.AttachRequest(hello=hello)
+
+
+BAD = [no_hello, no_name, a_slash, no_address, a_host_name, a_line_of_a_log, a_long_name, a_long_generation]
+
+
+@pytest.mark.parametrize("message", [*BAD, many_addresses])
 async def test_a_first_message_that_says_nothing_usable_is_refused(client, message):
     await client.start_with(workload("orders"))
     call = client.agents.Attach()
@@ -113,6 +143,22 @@ async def test_a_first_message_that_says_nothing_usable_is_refused(client, messa
 
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert await client.instances() == {}
+
+
+async def test_of_what_an_agent_says_no_more_is_kept_than_it_has_to_say(plane):
+    await plane.client.start_with(workload("orders"))
+    long = "x" * 5_000
+    loaded = agents_pb2.LoadedCertificate(serial=long, issuer=long, roots=[long] * 1000)
+    report = agents_pb2.InstanceReport(
+        healthy=True, agent_pid=7, reason=long, envoy_version=long, exposed=[long] * 1000, loaded=[loaded]
+    )
+    async with plane.client.attached() as agent:
+        await agent.call.write(agents_pb2.AttachRequest(report=report))
+        await plane.client.instances(is_healthy)
+        (lease,) = plane.registry.leases.values()
+        kept = wire.report_message(lease.report)
+        assert len(kept.reason) == len(kept.exposed[0]) == len(kept.loaded[0].roots[0]) == 1000
+        assert len(kept.exposed) == len(kept.loaded[0].roots) == 100
 
 
 async def test_a_stream_that_says_nothing_is_refused(client):

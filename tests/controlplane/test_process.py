@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
 from mesh.api.proa.v1 import status_pb2
 from mesh.model.topology import Address
+from mesh.snapshot.types import CLUSTER
 from tests.controlplane.conftest import SECONDS, connected, free_port
 from tests.controlplane.proxy import credentials, proxy
 from tests.unit.registry.builders import workload
@@ -120,6 +122,22 @@ async def test_a_kill_loses_nothing_and_a_proxy_that_comes_back_is_sent_nothing(
         sent = {one.node_id: (one.bytes_sent, one.resources_sent) for one in listed}
         assert sent[ORDERS] == (0, 0)
         assert after.has == before.has
+
+
+async def test_what_a_peer_says_begins_no_line_of_the_log(start, api):
+    xds = Address("127.0.0.1", free_port())
+    process = await start("--xds", str(xds))
+    async with connected(api) as client:
+        await client.start_with(workload("orders"))
+        trusted = await credentials(client, "orders")
+        async with proxy(xds, "a/b/c\nerror: all is lost\r\x1b[31m", trusted, asks=[CLUSTER]) as refused:
+            async with asyncio.timeout(SECONDS):
+                assert await refused.call.code() is grpc.StatusCode.PERMISSION_DENIED
+    process.send_signal(signal.SIGTERM)
+    _, said = await end_of(process)
+
+    assert r"a/b/c\x0aerror: all is lost\x0d\x1b[31m" in said
+    assert complaints(said) == []
 
 
 @contextmanager

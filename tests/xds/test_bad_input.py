@@ -63,6 +63,10 @@ async def has_no_node(stream: Stream) -> None:
     await stream.ask(CLUSTER)
 
 
+async def has_a_long_name(stream: Stream) -> None:
+    await stream.ask(CLUSTER, node_id="x" * 1_000_000)
+
+
 async def has_no_type(stream: Stream) -> None:
     await stream.ask("", node_id=NODE)
 
@@ -105,6 +109,23 @@ async def leaves_too_many_names_beside_a_wildcard(stream: Stream) -> None:
         await stream.send(request.SerializeToString())
 
 
+async def asks_for_a_long_name(stream: Stream) -> None:
+    await stream.ask(ROUTE, "x" * 5_000, node_id=NODE)
+
+
+async def asks_for_a_long_name_later(stream: Stream) -> None:
+    await stream.ask(ROUTE, "x", node_id=NODE)
+    await stream.ask(ROUTE, "x" * 5_000)
+
+
+async def brings_a_long_version(stream: Stream) -> None:
+    await stream.ask(CLUSTER, node_id=NODE, held={"cluster": "x" * 5_000})
+
+
+async def asks_for_a_long_type(stream: Stream) -> None:
+    await stream.ask("type.googleapis.com/" + "x" * 5_000, node_id=NODE)
+
+
 async def brings_100_000_versions(stream: Stream) -> None:
     await stream.ask(CLUSTER, node_id=NODE, held={f"cluster {number}": "1" for number in range(100_000)})
 
@@ -119,6 +140,7 @@ REFUSALS = [
     (sends_garbage_later, ORDERS, Refused(INVALID, "a message is not a", PROTOCOL)),
     (sends_nothing_in_a_message, ORDERS, Refused(INVALID, "no node id", PROTOCOL)),
     (has_no_node, ORDERS, Refused(INVALID, "no node id", PROTOCOL)),
+    (has_a_long_name, ORDERS, Refused(INVALID, "the node id is longer than 800", PROTOCOL)),
     (has_no_type, ORDERS, Refused(INVALID, "no type_url", PROTOCOL)),
     (becomes_another, ORDERS, Refused(INVALID, "the node id changed", PROTOCOL)),
     (is_another, ORDERS, Refused(DENIED, "its certificate says", IDENTITY)),
@@ -128,6 +150,10 @@ REFUSALS = [
     (asks_for_100_000_names, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
     (asks_for_too_many_names_bit_by_bit, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
     (leaves_too_many_names_beside_a_wildcard, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
+    (asks_for_a_long_name, ORDERS, Refused(EXHAUSTED, "more than 2048 characters", LIMIT)),
+    (asks_for_a_long_name_later, ORDERS, Refused(EXHAUSTED, "more than 2048 characters", LIMIT)),
+    (asks_for_a_long_type, ORDERS, Refused(EXHAUSTED, "more than 2048 characters", LIMIT)),
+    (brings_a_long_version, ORDERS, Refused(EXHAUSTED, "more than 2048 characters", LIMIT)),
     (brings_100_000_versions, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
     (asks_for_too_many_types, ORDERS, Refused(EXHAUSTED, "more than", LIMIT)),
 ]
