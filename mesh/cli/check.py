@@ -221,11 +221,14 @@ def _signs(mesh: Mesh) -> Iterator[Finding]:
         yield Finding(where, problem, _clause(remedy))
 
 
+def _ended(mesh: Mesh) -> Iterator[Finding]:
+    return (Finding(one.where, "it has expired", one.remedy) for one in mesh.certificates if one.not_after <= mesh.at)
+
+
 def _certificates(mesh: Mesh) -> Iterator[Finding]:
     for one in mesh.certificates:
-        if one.part_left(mesh.at) < LEFT:
-            left = max(one.not_after - mesh.at, timedelta())
-            problem = f"it ends in {left.total_seconds() / 3600:.1f} h" if left else "it has expired"
+        if 0 < one.part_left(mesh.at) < LEFT:
+            problem = f"it ends in {(one.not_after - mesh.at).total_seconds() / 3600:.1f} h"
             yield Finding(one.where, problem, one.remedy)
 
 
@@ -253,7 +256,8 @@ CHECKS: Final = (
     Check("The methods of every gRPC service are known", _schemas, fails=False),
     Check("What was pushed for a service is what it has", _pushes, fails=False),
     Check("The authority can sign", _signs),
-    Check(f"Certificates have more than {LEFT:.0%} of their life left", _certificates),
+    Check("No certificate has expired", _ended),
+    Check(f"Certificates have more than {LEFT:.0%} of their life left", _certificates, fails=False),
     Check("Services listen on loopback only", _exposed, fails=False),
 )
 """In the order in which one would look."""

@@ -64,6 +64,7 @@ def a_certificate(left: timedelta, life: timedelta = timedelta(hours=24)) -> Cer
 NEWEST, HEALTHY = "Every proxy runs its newest configuration", "Every instance is healthy"
 KNOWN, PUSHED = "The methods of every gRPC service are known", "What was pushed for a service is what it has"
 VERSIONS = "The control plane and every Envoy are of versions that fit this Proa"
+ENDED = "No certificate has expired"
 LIFE = "Certificates have more than 30% of their life left"
 
 
@@ -162,12 +163,12 @@ LIFE = "Certificates have more than 30% of their life left"
         ),
         pytest.param(
             lambda: a_mesh(certificates=[a_certificate(timedelta(hours=7))]),
-            (LIFE, True, "shop/a-0: it ends in 7.0 h"),
+            (LIFE, False, "shop/a-0: it ends in 7.0 h"),
             id="was not renewed",
         ),
         pytest.param(
             lambda: a_mesh(certificates=[a_certificate(-timedelta(hours=1))]),
-            (LIFE, True, "shop/a-0: it has expired"),
+            (ENDED, True, "shop/a-0: it has expired"),
             id="has expired",
         ),
     ],
