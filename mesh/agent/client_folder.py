@@ -1,6 +1,5 @@
 """The folder of a gRPC client without a sidecar: its bootstrap, and its certificate as PEM files."""
 
-import fcntl
 import os
 import secrets
 import stat
@@ -9,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.agent.private import claim, keep_private
 from mesh.agent.versions import CURRENT, swap_in
 from mesh.agent.way import Kept
 from mesh.errors import StateError
@@ -38,20 +38,17 @@ class ClientFolder:
         """
         with self._in_use():
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDONLY)
-        found = os.fstat(descriptor)
+            found = self.path.stat()
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            os.close(descriptor)
             remedy = f"Run `chmod 700 {self.path}` if it is yours, or name another folder with --dir"
             raise StateError(
                 str(self.path), "others may look into this folder, and a private key is to be in it", remedy
             )
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
+        with self._in_use():
+            claimed = claim(self.path)
+        if not claimed:
             remedy = "Use what that one keeps there, or name another folder with --dir"
-            raise StateError(str(self.path), "another `proa bootstrap` keeps this folder", remedy) from error
+            raise StateError(str(self.path), "another `proa bootstrap` keeps this folder", remedy)
 
     def client(self, namespace: str, service_account: str) -> InstanceId:
         """The client that the folder is for: programs that have read its bootstrap go on as the same one."""
@@ -76,15 +73,8 @@ class ClientFolder:
 
     def keep_bootstrap(self, client: InstanceId, xds: Address) -> bool:
         """Writes the bootstrap, as a whole or not at all; whether it is another one than before."""
-        text = grpc_bootstrap(client, xds, str(self.certificates / CURRENT)).encode()
         with self._in_use():
-            if self.bootstrap.exists() and self.bootstrap.read_bytes() == text:
-                return False
-            new = self.bootstrap.with_suffix(".new")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(text)
-            new.replace(self.bootstrap)
-            return True
+            return keep_private(self.bootstrap, grpc_bootstrap(client, xds, str(self.certificates / CURRENT)))
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ from typing import Final
 from mesh.agent.attachment import Attachment
 from mesh.agent.envoy import Admin
 from mesh.agent.log import log
-from mesh.agent.polling import until
 from mesh.errors import UnreachableError
 
 POLL: Final = 0.1
@@ -31,16 +30,8 @@ async def callers_gone(departure: Departure, attachment: Attachment, admin: Admi
                 log("drained")
                 with suppress(UnreachableError):
                     await admin.drain_inbound()
-            await _until_quiet(admin)
+            with suppress(UnreachableError):  # no Envoy, no connections
+                while await admin.inbound_connections():  # noqa: ASYNC110 (Envoy tells nobody)
+                    await asyncio.sleep(POLL)
     except TimeoutError:
         log("drain_timed_out", after=f"{drain.total_seconds():g}s")
-
-
-async def _until_quiet(admin: Admin) -> None:
-    """Returns when no caller has a connection, or when there is no Envoy that could have one."""
-
-    async def quiet() -> bool:
-        return not await admin.inbound_connections()
-
-    with suppress(UnreachableError):
-        await until(quiet, every=POLL)

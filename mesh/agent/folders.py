@@ -1,12 +1,11 @@
 """Where one instance keeps its files."""
 
-import fcntl
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mesh.agent.private import claim, keep_private
 from mesh.errors import StartError
 from mesh.model.names import InstanceId
 
@@ -46,11 +45,11 @@ class Folders:
 
     @property
     def service_log(self) -> Path:
-        return self.state / "logs" / f"{self.id.namespace}.{self.id.instance}.log"
+        return log_file(self.state, self.id.namespace, self.id.instance)
 
     @property
     def envoy_log(self) -> Path:
-        return self.state / "logs" / f"{self.id.namespace}.{self.id.instance}.envoy.log"
+        return log_file(self.state, self.id.namespace, self.id.instance, "envoy")
 
     @property
     def admin(self) -> Path:
@@ -72,24 +71,18 @@ class Folders:
 
     def keep_bootstrap(self, text: str) -> bool:
         """Writes the bootstrap, as a whole or not at all; whether it is another one than before."""
-        if self.bootstrap.exists() and self.bootstrap.read_text() == text:
-            return False
-        new = self.bootstrap.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        new.replace(self.bootstrap)
-        return True
+        return keep_private(self.bootstrap, text)
 
     def claim(self) -> None:
         """Takes the instance for this process, until that ends.
 
         Raises StartError when another agent has it: two Envoys would take each other's sockets away.
         """
-        descriptor = os.open(self.instance, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise StartError(
-                self.id.node_id, "another agent runs this instance", "Stop that one, or choose another state folder"
-            ) from error
+        if not claim(self.instance):
+            remedy = "Stop that one, or choose another state folder"
+            raise StartError(self.id.node_id, "another agent runs this instance", remedy)
+
+
+def log_file(state: Path, namespace: str, instance: str, part: str = "") -> Path:
+    """What an instance's service has printed, or its `envoy` or its `agent`."""
+    return state / "logs" / ".".join([namespace, instance, *filter(None, [part]), "log"])

@@ -12,11 +12,10 @@ from mesh.agent.certificate import Certificate
 from mesh.agent.client_folder import ClientFolder
 from mesh.agent.log import log
 from mesh.agent.new_key import made_apart
-from mesh.agent.program import cause_of, departure_on_signals, unless
+from mesh.agent.program import departure_on_signals, unless
 from mesh.agent.server import answered
 from mesh.agent.way import way_to
 from mesh.api.proa.v1 import agents_pb2
-from mesh.errors import MeshError
 from mesh.model.topology import Address
 from mesh.translate.grpc_bootstrap import REFRESH
 
@@ -41,20 +40,6 @@ async def run(
 
     Raises MeshError when the folder cannot be used, or the control plane refuses. One that is away is waited for.
     """
-    try:
-        await _run(server, namespace, service_account, folder, ready, token)
-    except (MeshError, OSError, ExceptionGroup) as error:
-        raise cause_of(error) from error
-
-
-async def _run(
-    server: str,
-    namespace: str,
-    service_account: str,
-    folder: ClientFolder,
-    ready: Callable[[Path], None],
-    token: Path | None,
-) -> None:
     departure = departure_on_signals()
     folder.claim()
     client = folder.client(namespace, service_account)

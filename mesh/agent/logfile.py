@@ -51,12 +51,13 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def last_line(path: Path, since: int = 0) -> str:
-    """The last line that is not blank, of what was written after the first `since` bytes; "" when there is none."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        grown = size(path)
-        file.seek(max(since if since <= grown else 0, grown - TAIL))
-        lines = file.read().decode(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+def last_lines(path: Path, since: int = 0, count: int = 5) -> tuple[str, ...]:
+    """The last lines that are not blank, of what was written after the first `since` bytes; none without a log."""
+    try:
+        with path.open("rb") as file:
+            grown = size(path)
+            file.seek(max(since if since <= grown else 0, grown - TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(line.rstrip() for line in lines if line.strip())[-count:]

@@ -18,7 +18,7 @@ from mesh.agent.log import log
 from mesh.agent.new_key import made_apart
 from mesh.agent.plan import Plan, plan_from
 from mesh.agent.ports import LOOPBACK, PortBook, is_free
-from mesh.agent.program import cause_of, departure_on_signals, leave_no_core_file, unless
+from mesh.agent.program import departure_on_signals, for_people, leave_no_core_file, unless
 from mesh.agent.sds import read_secrets, write_secrets
 from mesh.agent.server import answered
 from mesh.agent.way import Way, way_to
@@ -58,13 +58,13 @@ def run(options: Options) -> int:
     """Runs one instance until a signal ends it; the exit code."""
     leave_no_core_file()
     try:
-        asyncio.run(_run(options))
+        with for_people():
+            asyncio.run(_run(options))
     except asyncio.CancelledError:
         return KILLED
-    except (MeshError, OSError, ExceptionGroup) as error:
-        cause = cause_of(error)
-        print(f"error: {cause}", file=sys.stderr)
-        return cause.exit_code
+    except MeshError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     return 0
 
 

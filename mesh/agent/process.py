@@ -10,8 +10,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Final
 
-from mesh.agent.logfile import last_line, open_log
-from mesh.agent.polling import until
+from mesh.agent.logfile import last_lines, open_log
 from mesh.errors import StartError
 
 LAUNCHER: Final = Path(__file__).with_name("launcher.py")
@@ -44,7 +43,7 @@ class Process:
     @property
     def last_line(self) -> str:
         """What this process printed last; "" for nothing."""
-        return last_line(self._log, since=self._logged)
+        return "".join(last_lines(self._log, since=self._logged, count=1)).strip()
 
     async def wait(self) -> int:
         """Its `status`, once it has ended. What it left of its process group is killed, unless `stop` waits for it."""
@@ -80,10 +79,8 @@ class Process:
 
     async def _group_ended(self) -> None:
         await self._child.wait()
-        await until(self._is_alone, every=POLL)
-
-    async def _is_alone(self) -> bool:
-        return not group_members(self.pid)
+        while group_members(self.pid):  # noqa: ASYNC110 (nothing tells when somebody else's child has ended)
+            await asyncio.sleep(POLL)
 
     def _signal_group(self, number: Signals) -> None:
         if self._buried:  # the number may be somebody else's by now

@@ -3,12 +3,12 @@
 import asyncio
 import resource
 import signal
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from mesh.agent.departure import Departure
-from mesh.errors import MeshError, StateError
+from mesh.errors import StateError
 
 DEPARTURES: Final = {
     signal.SIGTERM: Departure.LEAVES,
@@ -58,14 +58,20 @@ async def unless(departure: asyncio.Future[Departure], work: Coroutine[Any, Any,
             await task
 
 
-def cause_of(error: Exception) -> MeshError:
-    """The first problem that is for people. What is none of ours is raised again, with its traceback: it is a bug."""
+@contextmanager
+def for_people() -> Iterator[None]:
+    """Of several problems the first one comes out, as a MeshError; what is none of ours as it is: it is a bug."""
+    try:
+        yield
+    except (OSError, ExceptionGroup) as error:
+        raise _cause_of(error) from error
+
+
+def _cause_of(error: Exception) -> Exception:
     match error:
         case ExceptionGroup(exceptions=[first, *_]):
-            return cause_of(first)
+            return _cause_of(first)
         case OSError():
             remedy = "Look whether the state folder may be written and its disk has room"
             return StateError(str(error.filename or "state"), str(error.strerror or error), remedy)
-        case MeshError():
-            return error
-    raise error
+    return error

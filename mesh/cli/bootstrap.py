@@ -11,6 +11,7 @@ import typer
 
 from mesh.agent.client_folder import ClientFolder
 from mesh.agent.grpc_client import run
+from mesh.agent.program import for_people
 from mesh.cli.connection import address_of
 from mesh.cli.options import Format, ServerOption, StateOption
 from mesh.cli.output import perhaps_unread, write
@@ -53,6 +54,7 @@ def grpc(
         raise UsageError("--service-account", "this is no name", "Name the account that the client is to be")
     address = address_of(state, server)
     try:
-        asyncio.run(run(address, namespace, service_account, ClientFolder(folder.absolute()), say_ready, token))
+        with for_people():
+            asyncio.run(run(address, namespace, service_account, ClientFolder(folder.absolute()), say_ready, token))
     except asyncio.CancelledError:  # by a second Ctrl-C
         raise KeyboardInterrupt from None

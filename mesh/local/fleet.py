@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from mesh.agent.logfile import size
 from mesh.api.proa.v1.status_pb2 import Instance
 from mesh.local.child import Child, Lifeline
 from mesh.local.process_tree import families, gone
-from mesh.local.ready import is_current, size, why_not_healthy, why_not_ready
+from mesh.local.ready import is_current, why_not_healthy, why_not_ready
 from mesh.local.rollout import Running, Wanted
 from mesh.local.state import State
 from mesh.model.names import InstanceId

@@ -1,8 +1,6 @@
-"""When an instance is ready, and what to tell a person about one that is not. Pure, but for reading logs."""
+"""When an instance is ready, and what to tell a person about one that is not. Pure."""
 
-from collections import deque
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from mesh.api.proa.v1.status_pb2 import Instance
 from mesh.local.rollout import Running, Steps, Wanted, next_steps
@@ -39,18 +37,3 @@ def is_settled(wanted: Iterable[Wanted], running: Collection[Running]) -> bool:
     """Whether exactly what is wanted runs, and all of it is ready."""
     wanted = tuple(wanted)
     return next_steps(wanted, running) == Steps() and all(one.ready and not one.stopping for one in running)
-
-
-def size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
-
-
-def last_lines(log: Path, since: int = 0, count: int = 5) -> tuple[str, ...]:
-    """The last lines of what was written to `log` after its first `since` bytes; none when there is no log."""
-    try:
-        with log.open("rb") as file:
-            file.seek(since if since <= size(log) else 0)
-            lines = deque((line.decode(errors="replace").rstrip() for line in file), maxlen=count)
-    except OSError:
-        return ()
-    return tuple(lines)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mesh.agent.folders import LONGEST_SOCKET, log_file
+from mesh.agent.private import write_private
 from mesh.errors import StateError
 
 DEFAULT_STATE: Final = Path(".proa")
 FOLDERS: Final = ("logs", "instances", "workloads")
 
-LONGEST_RUN_FOLDER: Final = 103 - len("/0123456789abcdef0123.sock")
-"""The path of a unix socket ends at 103 bytes on macOS, at 107 on Linux."""
+LONGEST_RUN_FOLDER: Final = LONGEST_SOCKET - len("/0123456789abcdef0123.sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class State:
 
     def log(self, namespace: str, instance: str, part: str = "") -> Path:
         """Output of one instance's service, or of its `envoy` or its `agent`."""
-        return self.logs / ".".join([namespace, instance, *filter(None, [part]), "log"])
+        return log_file(self.folder, namespace, instance, part)
 
     @property
     def run(self) -> Path:
@@ -124,19 +125,6 @@ def state_of_run_folder(run: Path) -> State:
         return State(Path((run / "state").read_text().rstrip("\n")))
     except OSError as error:
         raise StateError(str(run), "no mesh runs here", "Name its state folder with --state") from error
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces the file at once: a reader finds the one before or the one after, never half of one."""
-    new = path.with_name(f"{path.name}.new")
-    try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        new.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise
 
 
 @contextlib.contextmanager

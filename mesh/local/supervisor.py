@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from mesh.agent.backoff import restarts
+from mesh.agent.logfile import last_lines
 from mesh.agent.ports import LOOPBACK, PortBook
+from mesh.agent.private import write_private
 from mesh.api.proa.v1 import documents_pb2
 from mesh.api.proa.v1.status_pb2 import Instance
 from mesh.errors import ConfigError, StartError
@@ -18,10 +20,10 @@ from mesh.local.child import Child, Lifeline
 from mesh.local.fleet import Agent, Fleet
 from mesh.local.meshfile import mesh_json
 from mesh.local.race import race
-from mesh.local.ready import is_settled, last_lines
+from mesh.local.ready import is_settled
 from mesh.local.registry_client import RegistryClient
 from mesh.local.rollout import Wanted, next_steps
-from mesh.local.state import State, write_private
+from mesh.local.state import State
 
 Files = tuple[documents_pb2.SourceFile, ...]
 

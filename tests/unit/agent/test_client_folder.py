@@ -103,7 +103,7 @@ def test_the_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_said_of_the_folder(folder: ClientFolder) -> None:
-    folder.bootstrap.with_suffix(".new").symlink_to("/dev/full")
+    folder.bootstrap.with_name("bootstrap.json.new").symlink_to("/dev/full")
 
     with pytest.raises(StateError, match="the folder cannot be used: no space left on device") as refused:
         folder.keep_bootstrap(folder.client("shop", "reporter"), XDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mesh.agent import logfile
-from mesh.agent.logfile import last_line, open_log
+from mesh.agent.logfile import last_lines, open_log
 
 
 def append(path: Path, text: bytes) -> None:
@@ -58,22 +58,22 @@ async def test_a_log_that_grows_is_emptied_under_whoever_writes(
     assert kept.read_bytes() == b"x" * 100
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert log.read_bytes() == b"next\n"
-    assert last_line(log, since=50) == "next", "what was printed before the log was emptied does not count"
+    assert last_lines(log, since=50) == ("next",), "what was printed before the log was emptied does not count"
 
 
 def test_the_last_line_is_the_last_that_is_not_blank(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     append(log, b"first\nTraceback: \xff\n  cause  \n\n  \n")
 
-    assert last_line(log) == "cause"
+    assert last_lines(log, count=1) == ("  cause",)
 
 
 def test_the_last_line_is_not_one_of_an_earlier_start(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     append(log, b"earlier\n")
 
-    assert last_line(log, since=log.stat().st_size) == ""
+    assert last_lines(log, since=log.stat().st_size) == ()
 
 
 def test_a_log_that_is_not_there_has_no_last_line(tmp_path: Path) -> None:
-    assert last_line(tmp_path / "a.log") == ""
+    assert last_lines(tmp_path / "a.log") == ()

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mesh.agent.logfile import last_lines
 from mesh.api.proa.v1.agents_pb2 import InstanceReport
 from mesh.api.proa.v1.status_pb2 import Instance
-from mesh.local.ready import is_settled, last_lines, why_not_ready
+from mesh.local.ready import is_settled, why_not_ready
 from mesh.local.rollout import Running, Wanted
 from mesh.model.names import InstanceId
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mesh.agent.private import write_private
 from mesh.errors import StateError
-from mesh.local.state import State, held, holder, state_of_run_folder, write_private
+from mesh.local.state import State, held, holder, state_of_run_folder
 
 
 @pytest.fixture
