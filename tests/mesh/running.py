@@ -214,8 +214,8 @@ def admin(instance: dict[str, Any], path: str) -> Any:
     """Asks an Envoy's admin interface."""
     connection = http.client.HTTPConnection("localhost", timeout=5)
     connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(instance["envoy"]["admin"].removeprefix("unix:"))
     try:
+        connection.sock.connect(instance["envoy"]["admin"].removeprefix("unix:"))
         connection.request("GET", path)
         answer = connection.getresponse().read()
     finally:
