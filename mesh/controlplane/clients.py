@@ -7,7 +7,8 @@ from mesh.model.documents import key_of
 from mesh.model.names import InstanceId, Target, upstream_routes_target
 from mesh.model.shape import Role
 from mesh.model.workload import Locality
-from mesh.policy.grpc_client import beyond_clients, route_beyond_clients
+from mesh.policy.calls import calls_to
+from mesh.policy.grpc_client import beyond_clients, client_calls, route_beyond_clients
 from mesh.policy.retry import policies_for
 from mesh.policy.routing import routes_to
 from mesh.registry.registry import Registry
@@ -58,6 +59,10 @@ class Clients:
         for policy in policies_for(target.service, target.namespace, port, documents.traffic_policies):
             for sentence in beyond_clients(policy):
                 yield f"{key_of(policy)} ({policy.where}): {sentence}"
-        for route in routes_to(target, port, caller_namespace, documents, topology):
+        routes = routes_to(target, port, caller_namespace, documents, topology)
+        calls = calls_to(target, port, documents, topology.schema(target.namespace, target.service))
+        if client_calls(routes, calls) is not calls:
+            yield f"{target.service}: with its rules it has too many methods for a gRPC client: no limits, no retries"
+        for route in routes:
             for sentence in route_beyond_clients(route):
                 yield f"{route.origin}: {sentence}"

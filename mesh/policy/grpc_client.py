@@ -1,11 +1,13 @@
 """What gRPC clients without a sidecar can do of what policies ask for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from mesh.model.route import Rule
 from mesh.model.traffic import BackendTrafficPolicy, Retry, Timeouts
+from mesh.policy.by_method import ByMethod
+from mesh.policy.calls import CallPolicy, Calls
 from mesh.policy.retry import RetryPolicy
 from mesh.policy.routing import Route, Share
 
@@ -14,6 +16,20 @@ CODES: Final = ("cancelled", "deadline-exceeded", "internal", "resource-exhauste
 
 MOST_RETRIES: Final = 4
 """Five attempts is what a gRPC library makes at most, whatever it is told."""
+
+
+MOST_ROUTES: Final = 10_000
+"""Of the methods of one service, with the rules that can fit each. A client looks at one after another."""
+
+
+def client_calls(routes: Iterable[Route], calls: Calls) -> Calls:
+    """What a gRPC client is told of `calls`. A schema comes from a service, and may have as many methods as it likes.
+
+    Where these would be too many routes it is told nothing of any method: no limit, and no retry that could do harm.
+    """
+    if ByMethod(routes).are_more_than(MOST_ROUTES, (path for path, _ in calls.methods)):
+        return Calls(CallPolicy(retry=None))
+    return calls
 
 
 def client_retry(retry: RetryPolicy | None) -> RetryPolicy | None:

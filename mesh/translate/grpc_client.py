@@ -4,6 +4,7 @@ https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +17,7 @@ from mesh.api.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_p
 from mesh.api.envoy.type.matcher.v3 import string_pb2
 from mesh.model.names import CLIENT_CERTIFICATES, NOBODY, OUTBOUND, Target, upstream_routes_name
 from mesh.model.topology import Address
-from mesh.policy.grpc_client import client_retry
+from mesh.policy.grpc_client import client_calls, client_retry
 from mesh.policy.retry import RetryPolicy
 from mesh.policy.view import Destination, VirtualHost
 from mesh.translate.cluster import MOST
@@ -66,6 +67,7 @@ def absent_listener(name: str) -> listener_pb2.Listener:
 def client_routes(host: VirtualHost) -> route_pb2.RouteConfiguration:
     """Where calls to one target go, by whatever name it was dialled."""
     name = upstream_routes_name(host.target)
+    host = replace(host, calls=client_calls(host.routes, host.calls))
     routes = [route_components_pb2.Route(match=leaf.match, route=_action(leaf, host)) for leaf in in_order(host)]
     return route_pb2.RouteConfiguration(
         name=name, virtual_hosts=[route_components_pb2.VirtualHost(name=name, domains=["*"], routes=routes)]

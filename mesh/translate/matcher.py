@@ -5,9 +5,7 @@ that can fit a path which leads there, in order.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import merge
 from itertools import chain, islice
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mesh.api.envoy.config.route.v3 import route_components_pb2
@@ -16,8 +14,9 @@ from mesh.api.xds.core.v3 import extension_pb2
 from mesh.api.xds.type.matcher.v3 import matcher_pb2
 from mesh.api.xds.type.matcher.v3 import string_pb2 as xds_string_pb2
 from mesh.model.route import GrpcMatch
+from mesh.policy.by_method import ByMethod, one_path
 from mesh.policy.calls import CallPolicy
-from mesh.policy.routing import Route, fits
+from mesh.policy.routing import Route
 from mesh.policy.view import VirtualHost
 from mesh.translate.route_action import EnvoyRoute, Limits, RouteMatch, answer, brings_its_port, envoy_route
 from mesh.translate.route_match import HeaderMatcher, any_path, grpc_match, http_matches, with_port
@@ -75,34 +74,11 @@ def in_order(host: VirtualHost) -> Iterator[Leaf]:
     """Everything in one list: methods with a policy of their own first, each with all the routes that can fit it."""
     methods = ByMethod(host.routes)
     for path, calls in host.calls.methods:
-        for route, match in methods.that_fit(path):
-            yield Leaf(RouteMatch(path=path, headers=match.headers), route, calls)
+        for route, fitting in methods.that_fit(path):
+            yield Leaf(RouteMatch(path=path, headers=any_path(fitting).headers), route, calls)
     for route in host.routes:
         for match in _matches(route):
             yield Leaf(match, route, host.calls.otherwise)
-
-
-_Numbered = tuple[int, Route, GrpcMatch]
-
-
-class ByMethod:
-    """Routes of one host, so that no method is compared with what is for another: there may be a thousand of each."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._of_one: dict[str, list[_Numbered]] = {}
-        for number, route in enumerate(routes):
-            if match := _grpc(route):
-                self._of_one.setdefault(_one_path(route), []).append((number, route, match))
-        self._of_several = self._of_one.pop("", [])
-
-    def that_fit(self, path: str) -> Iterator[tuple[Route, RouteMatch]]:
-        """In order, the routes that can fit a call of one method, with what has to fit besides."""
-        several = (one for one in self._of_several if fits(one[2].method, path))
-        for _, route, match in merge(self._of_one.get(path, ()), several, key=itemgetter(0)):
-            besides = any_path(match) if match.headers else EVERYTHING
-            yield route, besides
-            if besides is EVERYTHING:
-                return
 
 
 def _branches(host: VirtualHost) -> _Matcher.OnMatch:
@@ -115,15 +91,15 @@ def _grpc_tree(host: VirtualHost) -> _Matcher.OnMatch:
     The tree sees the path with its query. No gRPC path has one, so that what would slip past a method is refused.
     """
     own = dict(host.calls.methods)
-    named = {path: host.calls.otherwise for route in host.routes if (path := _one_path(route))}
+    named = {path: host.calls.otherwise for route in host.routes if (path := one_path(route))}
     routes = ByMethod(host.routes)
-    if _more_than(MOST_IN_TREE, (one for path in {**named, **own} for one in routes.that_fit(path))):
+    if routes.are_more_than(MOST_IN_TREE, {**named, **own}):
         return _by_policy(host)
     methods = {
-        path: _list(_closed((Leaf(m, route, calls) for route, m in routes.that_fit(path)), host))
+        path: _list(_closed((Leaf(any_path(m), route, calls) for route, m in routes.that_fit(path)), host))
         for path, calls in sorted({**named, **own}.items())
     }
-    others = [route for route in host.routes if not _one_path(route)]
+    others = [route for route in host.routes if not one_path(route)]
     rest = _list(_others(host, (route for route in others if not _service(route))))
     prefixes = {
         f"/{service}/": _list(_others(host, (route for route in others if _service(route) in ("", service))))
@@ -206,30 +182,15 @@ def _matches(route: Route) -> Iterable[RouteMatch]:
     return matches
 
 
-def _grpc(route: Route) -> GrpcMatch | None:
-    return route.match if isinstance(route.match, GrpcMatch) else None
-
-
-def _one_path(route: Route) -> str:
-    """The path of the one method that the route is for; empty when it is for several."""
-    method = route.match.method if isinstance(route.match, GrpcMatch) else None
-    one = method and method.service and method.method and not method.regex
-    return f"/{method.service}/{method.method}" if method and one else ""
-
-
 def _service(route: Route) -> str:
     """The one service whose methods the route is for; empty when it is for several."""
-    match = _grpc(route)
-    return match.method.service if match and not match.method.regex else ""
+    match = route.match
+    return match.method.service if isinstance(match, GrpcMatch) and not match.method.regex else ""
 
 
 def _literal(match: RouteMatch) -> str:
     """What every path begins with that fits."""
     return match.path or match.path_separated_prefix or match.prefix
-
-
-def _more_than(most: int, found: Iterable[object]) -> bool:
-    return sum(1 for _ in islice(found, most + 1)) > most
 
 
 def _tree(kind: str, lists: Mapping[str, _Matcher.OnMatch], otherwise: _Matcher.OnMatch) -> _Matcher.OnMatch:

@@ -20,6 +20,7 @@ from tests.unit.registry.builders import policy, workload
 
 CLIENT = InstanceId.of_client("shop", "reporter", "1f2e")
 ROUTES = "upstream/shop/inventory/50051"
+ONE_METHOD = "method: {service: a.B, method: C}, timeouts: {request: 1s}"
 
 CHANGING = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -221,6 +222,21 @@ async def test_what_a_client_does_not_do_is_said_of_it_and_of_no_sidecar(shop: P
     assert often.startswith("BackendTrafficPolicy/shop/often (")
     assert "retry.numRetries 9" in often
     assert not proxies["shop/orders/orders-0"].unmet
+
+
+async def test_a_service_with_too_many_methods_for_a_client_is_told(
+    shop: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.policy.grpc_client.MOST_ROUTES", 0)
+    await shop.client.apply(policy("often", "inventory").replace("retry:", f"methods: [{{{ONE_METHOD}}}], retry:"))
+    async with told(shop, "inventory") as client:
+        await client.subscribe(ROUTE, ROUTES)
+        await client.until(ROUTES)
+        proxies = await listed(shop.client, lambda found: len(found[CLIENT.node_id].unmet) > 0)
+
+    assert proxies[CLIENT.node_id].unmet[:1] == [
+        "inventory: with its rules it has too many methods for a gRPC client: no limits, no retries"
+    ]
 
 
 async def test_what_a_sidecar_follows_is_no_matter_of_what_clients_do(shop: Plane) -> None:

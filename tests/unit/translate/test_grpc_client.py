@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from mesh.model.names import Target, upstream_routes_name
+from mesh.model.schema import Method, Schema
 from mesh.model.shape import Role, client_shape
 from mesh.model.topology import topology_of
 from mesh.policy.view import ProxyView, view_for
@@ -69,6 +72,23 @@ def test_a_deadline_has_room_for_what_the_library_takes_away() -> None:
 
     assert set(limited["route"]["max_stream_duration"].values()) == {"5s"}
     assert "max_stream_duration" not in other["route"]
+
+
+@pytest.mark.parametrize(("methods", "routes"), [(100, 100 * 64 + 64 + 3), (200, 64 + 3)])
+def test_the_methods_of_a_schema_make_no_list_without_end(methods: int, routes: int) -> None:
+    """With 64 rules for headers each method would stand in it 64 times."""
+    matches = ", ".join(f"{{headers: [{{name: a, value: '{number}'}}]}}" for number in range(64))
+    route = a_grpc_route("r", f"{{matches: [{matches}], backendRefs: [{{name: stock, port: 50051}}]}}", "stock")
+    mesh = documents(a_workload("stock"), route, a_policy("retry", _RETRY))
+    schema = Schema.of(Method("a.B", f"M{number}") for number in range(methods))
+    [host] = view_for(client_shape("shop"), topology_of(mesh, {("shop", "stock", "v1"): schema}), mesh).virtual_hosts
+
+    made = as_json(client_routes(host))["virtual_hosts"][0]["routes"]
+
+    assert len(made) == routes
+    assert [("max_stream_duration" in one["route"], "retry_policy" in one["route"]) for one in made[-routes:][:1]] == [
+        (methods == 100, methods == 100)
+    ]
 
 
 def test_a_route_shares_calls_by_weight_and_what_cannot_be_called_is_the_share_of_nobody() -> None:
