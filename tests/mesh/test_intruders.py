@@ -230,6 +230,15 @@ async def test_a_service_cannot_pass_on_what_its_own_callers_forged(attacked: At
     assert [name for name, _ in got if name.lower().startswith("x-envoy")] == []
 
 
+async def test_a_path_has_no_dots_when_it_reaches_a_service(attacked: Attacked) -> None:
+    """A rule that will be about paths must see what the service sees."""
+    context = attacked.context(attacked.ca.leaf(ORDERS))
+
+    seen = await attacked.door("web", 80).say(GET.replace(b"/headers", b"/stream/%2e%2e/./headers") + b"\r\n", context)
+
+    assert ["host", "web"] in said(seen)
+
+
 def said(seen: Seen) -> list[list[str]]:
     """The headers that `web` has got."""
     assert seen.answer.startswith(b"HTTP/1.1 200 "), seen
