@@ -197,7 +197,7 @@ async def control_plane(short_folder: Path) -> AsyncIterator[ControlPlane]:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """For unix sockets, whose paths end at 103 bytes."""
-    with tempfile.TemporaryDirectory(prefix="proa-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="proa-", dir=os.environ["XDG_RUNTIME_DIR"]) as folder:
         yield Path(folder)
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.mesh import warm
 from tests.mesh.running import BOOKSTORE, RunningMesh, documents, start, wait_until_ready
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands() -> Iterator[None]:
+    yield
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ OPTIONS = (
 )
 DEADLINE = 10.0
 WORKERS = 4
+PAUSE = 0.01
+"""Seconds between two calls of a worker. Without, calls take all of the machine from what is to be seen under them."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Load:
 
 
 @asynccontextmanager
-async def load(*calls: Call) -> AsyncIterator[Load]:
+async def load(*calls: Call, pause: float = PAUSE) -> AsyncIterator[Load]:
     """Makes the calls again and again from several workers, until the block ends."""
     seen = Load()
     ended = asyncio.Event()
@@ -53,6 +55,7 @@ async def load(*calls: Call) -> AsyncIterator[Load]:
                 seen.failures.append(f"{error.code().name}: {error.details()}")
                 await asyncio.sleep(0.05)
             seen.calls += 1
+            await asyncio.sleep(pause)
 
     async with asyncio.TaskGroup() as tasks:
         for call in calls:

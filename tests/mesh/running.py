@@ -18,6 +18,7 @@ import psutil
 
 from mesh.agent.launcher import __file__ as launcher_file
 from mesh.local.state import State
+from tests.mesh import warm
 
 ROOT = Path(__file__).parents[2]
 BOOKSTORE = ROOT / "services" / "bookstore" / "mesh.yaml"
@@ -29,6 +30,11 @@ STOPS_WITHIN = 20.0
 """`drain` + `grace` of the bookstore, and 5 s more."""
 
 T = TypeVar("T")
+
+
+def patience() -> float:
+    """How much longer things may take here than on a machine that does nothing else: 1, or how many share a core."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @dataclass
@@ -63,7 +69,7 @@ class RunningMesh:
         return address
 
     def proa(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        return proa(*arguments, "--state", str(self.state.folder), text=text)
+        return warm.proa(*arguments, "--state", str(self.state.folder), text=text)
 
     async def do(self, *arguments: str) -> str:
         """Runs a command, which must succeed, without holding up what goes on here meanwhile; its stdout."""
@@ -89,7 +95,7 @@ class RunningMesh:
 
     def wait(self, within: float = STOPS_WITHIN) -> int:
         """Its exit code."""
-        return self.process.wait(timeout=within)
+        return self.process.wait(timeout=within * patience())
 
     def end(self) -> None:
         """Ctrl-C; it has to end in order and leave nothing."""
@@ -165,8 +171,8 @@ def proa(*arguments: str, text: str = "", timeout: float = 90.0) -> subprocess.C
 def eventually(
     condition: Callable[[], T], within: float = 15.0, otherwise: Callable[[], str] = lambda: "not in time"
 ) -> T:
-    """What `condition` gives as soon as it is something; fails after `within` seconds."""
-    deadline = time.monotonic() + within
+    """What `condition` gives as soon as it is something; fails after `within` seconds, on a busy machine more."""
+    deadline = time.monotonic() + within * patience()
     while not (value := condition()):
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.05)
@@ -177,7 +183,7 @@ async def soon(
     condition: Callable[[], T], within: float = 15.0, otherwise: Callable[[], str] = lambda: "not in time"
 ) -> T:
     """As `eventually`, while other tasks go on."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + within * patience()
     while not (value := await asyncio.to_thread(condition)):
         assert time.monotonic() < deadline, otherwise()
         await asyncio.sleep(0.05)

@@ -10,6 +10,9 @@ from tests.mesh.certificates.fresh import Fresh, fresh
 from tests.mesh.load import Load, connected, get_book, get_stock, load, place_order
 from tests.mesh.running import RunningMesh, admin
 
+PAUSE = 0.05
+"""Seconds between two calls of a worker. A step takes longer, and a handshake and an order cost a lot."""
+
 
 @asynccontextmanager
 async def calling(mesh: RunningMesh, short: Path) -> AsyncIterator[tuple[Load, Fresh]]:
@@ -19,7 +22,7 @@ async def calling(mesh: RunningMesh, short: Path) -> AsyncIterator[tuple[Load, F
         connected(envoy.address) as anew,
         connected(mesh.upstream("orders", "catalog")) as catalog,
         connected(mesh.instance("orders")["address"]) as orders,
-        load(get_stock(anew), get_book(catalog), place_order(orders)) as calls,
+        load(get_stock(anew), get_book(catalog), place_order(orders), pause=PAUSE) as calls,
     ):
         before = await envoy.handshakes()
         yield calls, envoy

@@ -1,5 +1,6 @@
 """For an Envoy of a test's own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,5 +11,5 @@ import pytest
 @pytest.fixture
 def short() -> Iterator[Path]:
     """For a unix socket."""
-    with TemporaryDirectory(prefix="proa-", dir="/tmp") as folder:
+    with TemporaryDirectory(prefix="proa-", dir=os.environ["XDG_RUNTIME_DIR"]) as folder:
         yield Path(folder)

@@ -14,6 +14,8 @@ import grpc
 from bookstore.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
 WORKERS = 4
+PAUSE = 0.01
+"""Seconds between two calls of a worker, as of `tests/mesh/load.py`."""
 SECONDS = 20.0
 
 
@@ -46,6 +48,7 @@ class Caller:
             if status != "OK":
                 self._failures.append(status)
                 await asyncio.sleep(0.05)
+            await asyncio.sleep(PAUSE)
 
     async def _call(self, name: str, *, reserves: bool = False) -> str:
         if name not in self._channels:
