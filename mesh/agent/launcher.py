@@ -1,4 +1,6 @@
-"""Starts a program that does not outlive its parent: `python -I -S launcher.py --parent PID [--guard FD] -- PROGRAM`.
+"""Starts a program that does not outlive its parent.
+
+`python -I -S launcher.py --parent PID [--guard FD] [--files N] -- PROGRAM`.
 
 A plain file that imports little, so that it costs some 20 ms: it arranges for its own death and execs, so the process
 id is the program's own. It exists because `preexec_fn` runs Python between fork and exec, which hangs beside gRPC.
@@ -22,6 +24,8 @@ def main(arguments: list[str]) -> NoReturn:
     die_with(int(options["--parent"]))
     if "--guard" in options:
         leave_guard(int(options["--guard"]))
+    if "--files" in options:
+        allow_files(int(options["--files"]))
     become(arguments[separator + 1 :])
 
 
@@ -33,6 +37,19 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)  # it ended before the setting was in place
+
+
+def allow_files(wanted: int) -> None:
+    """Up to so many open files, as far as the hard limit goes. Shells begin with 1,024, and a connection is a file."""
+    import resource
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    if now != resource.RLIM_INFINITY and now < limit:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+        except (OSError, ValueError):
+            pass  # macOS says that there is no limit, and has one
 
 
 def leave_guard(pipe: int) -> None:

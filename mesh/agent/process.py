@@ -97,11 +97,13 @@ async def start(
     log: Path,
     guard: bool,
     pass_fds: Sequence[int] = (),
+    files: int | None = None,
 ) -> Process:
     """Runs `argv` in a session of its own, with its output appended to `log`. It is killed when this process ends.
 
     `guard` kills its whole process group with it, for programs that start others. `pass_fds` stay open in it, under
-    the same numbers. To be called in the main thread only: on Linux it is the death of the calling *thread* that kills.
+    the same numbers. It may open `files`, where the machine allows that. To be called in the main thread only: on Linux
+    it is the death of the calling *thread* that kills.
     A command that does not exist exits with 127 and says so in `log`. Raises StartError when `cwd` is not a folder.
     """
     if not cwd.is_dir():
@@ -111,7 +113,7 @@ async def start(
     logged = os.fstat(output).st_size
     try:
         child = await asyncio.create_subprocess_exec(
-            *_launched(argv, reader),
+            *_launched(argv, reader, files),
             cwd=cwd,
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
@@ -130,9 +132,10 @@ async def start(
     return Process(child, log, logged, writer)
 
 
-def _launched(argv: Sequence[str], guard: int | None) -> list[str]:
-    guarded = [word for fd in _given(guard) for word in ("--guard", str(fd))]
-    return [sys.executable, "-I", "-S", str(LAUNCHER), "--parent", str(os.getpid()), *guarded, "--", *argv]
+def _launched(argv: Sequence[str], guard: int | None, files: int | None) -> list[str]:
+    given = {"--parent": os.getpid(), "--guard": guard, "--files": files}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), *options, "--", *argv]
 
 
 def _given(fd: int | None) -> tuple[int, ...]:

@@ -37,6 +37,9 @@ SLOW: Final = 10.0
 SETTLING: Final = 3.0
 """Seconds for all listeners to open, once Envoy has its first configuration."""
 
+FILES: Final = 16_384
+"""For Envoy: four for each connection that it takes of others."""
+
 GRACE: Final = timedelta(seconds=2)
 """Envoy ends at SIGTERM without waiting for anybody."""
 
@@ -99,6 +102,7 @@ class Sidecar:
             env=os.environ,
             log=self._folders.envoy_log,
             guard=False,
+            files=FILES,
         )
         self._set(pid=process.pid)
         log("envoy_started", pid=process.pid, version=self._envoy.version)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,9 @@ import pytest
 
 from mesh.agent import process as process_module
 from mesh.agent.process import Process, group_members, start
+from mesh.agent.sidecar import FILES
 from mesh.errors import StartError
+from mesh.translate.limits import MAX_CONNECTIONS
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 Running = Callable[[int], bool]
@@ -49,6 +52,22 @@ async def test_the_process_id_is_that_of_the_program(tmp_path: Path) -> None:
 
     assert await process.wait() == 0
     assert words(tmp_path) == [str(process.pid)]
+
+
+async def test_a_process_may_open_as_many_files_as_it_needs(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        for files in (None, 2000):
+            command = ("sh", "-c", "ulimit -n")
+            await (
+                await start(command, cwd=tmp_path, env=os.environ, log=tmp_path / "log", guard=False, files=files)
+            ).wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert words(tmp_path) == ["1024", "2000"]
+    assert FILES >= 4 * MAX_CONNECTIONS
 
 
 async def test_a_process_has_an_exit_code_and_a_last_line(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class Sidecar:
 
     def port(self, listener: str) -> int:
         statuses = admin(self._instance, "/listeners?format=json")["listener_statuses"]
-        return next(one["local_address"]["socket_address"]["port_value"] for one in statuses if one["name"] == listener)
+        found = (one["local_address"]["socket_address"] for one in statuses if one["name"] == listener)
+        return int(next(found)["port_value"])
 
     def count(self, name: str) -> int:
         found = admin(self._instance, f"/stats?format=json&filter=^{name}$")["stats"]
