@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
@@ -128,12 +128,15 @@ class FirstContactDoor(SocketDoor):
 class ValidDoor:
     """Lets everyone in whose certificate was not revoked, for as long as that is so."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._registry = registry
+        self._now = now
         self._calls = Calls(registry)
 
     async def enter(self, method: str, context: Any) -> Caller:
         caller = await self._caller(_spiffe_id(context), method)
+        if _is_resumed(context) and not self._is_valid(_certificate(context)):
+            raise AccessError(method, f"the certificate of {caller.name} has ended", "Have it renewed")
         if self._is_revoked(context):
             raise AccessError(method, f"the certificate of {caller.name} was revoked", "Look at: proa identity list")
         self._calls.begin(caller, context)
@@ -141,6 +144,10 @@ class ValidDoor:
 
     async def _caller(self, uri: str, method: str) -> Caller:
         return Caller(uri, uri)
+
+    def _is_valid(self, certificate: x509.Certificate | None) -> bool:
+        now = self._now()
+        return certificate is not None and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
     async def closed(self, context: Any) -> None:
         seen = self._registry.revoked.number
@@ -165,8 +172,9 @@ class ValidDoor:
     def _is_revoked(self, context: Any) -> bool:
         """A certificate is only taken apart when there is one that it could be."""
         revoked = self._registry.state.revoked
-        serials = {_serial(context)} if any(not is_identity(name) for name in revoked) else set()
-        return self._registry.is_revoked(_spiffe_id(context), *serials)
+        is_any_serial = any(not is_identity(name) for name in revoked)
+        shown = _certificate(context) if is_any_serial else None
+        return self._registry.is_revoked(_spiffe_id(context), *([serial(shown)] if shown else []))
 
 
 class CertificateDoor(ValidDoor):
@@ -196,9 +204,17 @@ def _spiffe_id(context: Any) -> str:
     return next((value.decode() for value in context.auth_context().get("peer_spiffe_id", ())), "")
 
 
-def _serial(context: Any) -> str:
+def _certificate(context: Any) -> x509.Certificate | None:
     pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
-    return serial(x509.load_pem_x509_certificate(pem)) if pem else ""
+    return x509.load_pem_x509_certificate(pem) if pem else None
+
+
+def _is_resumed(context: Any) -> bool:
+    """Whether the connection goes on with a session of an earlier one: then TLS has not looked at the certificate.
+
+    gRPC cannot do without. What a session is worth ends when others are trusted than before, or its certificate ends.
+    """
+    return b"true" in context.auth_context().get("ssl_session_reused", ())
 
 
 def _parsed(kind: Any, uri: str) -> Any:

@@ -92,7 +92,7 @@ async def _abort(context: Any, error: Exception, refused: Refused) -> NoReturn:
     if isinstance(error, MeshError):
         status = status_of(error)
         refused(status.name)
-        log.info("call_refused status=%s reason=%s", status.name, error)
+        log.info("call_refused status=%s peer=%s reason=%s", status.name, context.peer(), error)
         await context.abort(status, str(error))
     number = secrets.token_hex(4)
     refused(grpc.StatusCode.INTERNAL.name)
