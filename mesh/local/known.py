@@ -17,7 +17,7 @@ def known_schemas(documents: Documents, state: State | None) -> Schemas:
 
     A file that cannot be read is none. Raises StateError when the state cannot be read.
     """
-    known = known_at(state.folder / "state.db") if state else {}
+    known = known_at(state.database) if state else {}
     return by_version(documents, {**known, **_files(documents)})
 
 

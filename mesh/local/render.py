@@ -31,6 +31,7 @@ from mesh.policy.view import view_for
 from mesh.registry.documents import together
 from mesh.registry.leases import Lease, Report, endpoints_of, instance_of
 from mesh.registry.operations import Desired
+from mesh.registry.store import attached_at
 from mesh.snapshot.references import references
 from mesh.snapshot.seal import part, seal
 from mesh.snapshot.types import ROUTE
@@ -53,15 +54,17 @@ class Rendered:
 def rendered(files: Files, proxy: str, state: State | None) -> Rendered:
     """The configuration of the proxy that `proxy` names: a workload (its first instance) or an instance.
 
-    Addresses are those that `state` knows, else 127.0.0.1:0. Each workload counts as having its replicas, all of them
-    healthy. Raises NotFoundError or UsageError when `proxy` does not name one proxy.
+    Addresses are those that `state` knows, else 127.0.0.1:0. Each workload has the instances that are attached there,
+    else as many as its replicas, all of them healthy. Raises NotFoundError or UsageError when `proxy` does not name one
+    proxy.
     """
     call = together(parse(file.text, file.path, file.folder) for file in files)
     if call.problems:
         return Rendered(None, call.problems)
     documents = Documents.of(written.resource for written in call.documents)
-    mesh = Planned(documents, topology_of(documents, known_schemas(documents, state)), state)
-    workload, id_ = _named(proxy, documents.workloads)
+    attached = attached_at(state.database) if state else ()
+    mesh = Planned(documents, topology_of(documents, known_schemas(documents, state)), state, frozenset(attached))
+    workload, id_ = mesh.named(proxy)
     return Rendered(mesh.config_of(workload, id_), warnings=unresolved(documents, mesh.topology))
 
 
@@ -72,6 +75,25 @@ class Planned:
     documents: Documents
     topology: Topology
     state: State | None
+    attached: frozenset[InstanceId]
+
+    def named(self, proxy: str) -> tuple[Workload, InstanceId]:
+        """What `orders`, `orders-1`, `bookstore/orders` or `bookstore/orders/orders-1` means."""
+        *spaces, name = proxy.split("/")
+        namespace = spaces[0] if spaces else ""
+        found = [
+            (each, InstanceId(each.namespace, each.name, name) if name != each.name else self._first(each))
+            for each in self.documents.workloads
+            if namespace in ("", each.namespace) and re.fullmatch(rf"{re.escape(each.name)}(-[0-9]+)?", name)
+        ]
+        if not found:
+            known = [workload.name for workload in self.documents.workloads]
+            remedy = did_you_mean(name, known, f"Workloads: {', '.join(known) or 'none'}")
+            raise NotFoundError(proxy, "there is no such proxy", remedy)
+        if len(found) > 1:
+            candidates = ", ".join(id_.node_id for _, id_ in found)
+            raise UsageError(proxy, f"several proxies have this name: {candidates}", "Name one of them in full")
+        return found[0]
 
     def config_of(self, workload: Workload, id_: InstanceId) -> dict[str, Any]:
         instance = instance_of(self._lease(workload, id_), self.topology)
@@ -94,13 +116,20 @@ class Planned:
     def _endpoints(self, workload: Workload, clusters: Iterable[Any]) -> list[dict[str, Any]]:
         """What Envoy asks for: the endpoints of each cluster that has its own by EDS."""
         there = endpoints_of(
-            self._lease(each, InstanceId(each.namespace, each.name, f"{each.name}-{n}"))
-            for each in self.documents.workloads
-            for n in range(each.replicas)
+            self._lease(each, id_) for each in self.documents.workloads for id_ in self._instances(each)
         )
         names = {cluster.eds_cluster_config.service_name or cluster.name for cluster in clusters if _by_eds(cluster)}
         targets = map(Target.from_cluster, sorted(names))
         return [_plain(load_assignment(target, there.get(target, ()), workload.locality)) for target in targets]
+
+    def _instances(self, workload: Workload) -> list[InstanceId]:
+        attached = [
+            id_ for id_ in self.attached if (id_.namespace, id_.workload) == (workload.namespace, workload.name)
+        ]
+        return sorted(attached) or [_numbered(workload, n) for n in range(workload.replicas)]
+
+    def _first(self, workload: Workload) -> InstanceId:
+        return next(iter(self._instances(workload)), _numbered(workload, 0))
 
     def _lease(self, workload: Workload, id_: InstanceId) -> Lease:
         """The instance as if it ran and were healthy."""
@@ -124,24 +153,8 @@ class Planned:
         return PortBook(self.state.ports).ports_of(owner) if self.state else {}
 
 
-def _named(proxy: str, workloads: tuple[Workload, ...]) -> tuple[Workload, InstanceId]:
-    """What `orders`, `orders-1`, `bookstore/orders` or `bookstore/orders/orders-1` means."""
-    *spaces, name = proxy.split("/")
-    namespace = spaces[0] if spaces else ""
-    found = [
-        (workload, InstanceId(workload.namespace, workload.name, name if name != workload.name else f"{name}-0"))
-        for workload in workloads
-        if namespace in ("", workload.namespace) and re.fullmatch(rf"{re.escape(workload.name)}(-[0-9]+)?", name)
-    ]
-    if not found:
-        known = [workload.name for workload in workloads]
-        raise NotFoundError(
-            proxy, "there is no such proxy", did_you_mean(name, known, f"Workloads: {', '.join(known) or 'none'}")
-        )
-    if len(found) > 1:
-        candidates = ", ".join(id_.node_id for _, id_ in found)
-        raise UsageError(proxy, f"several proxies have this name: {candidates}", "Name one of them in full")
-    return found[0]
+def _numbered(workload: Workload, number: int) -> InstanceId:
+    return InstanceId(workload.namespace, workload.name, f"{workload.name}-{number}")
 
 
 def _by_eds(cluster: Any) -> bool:

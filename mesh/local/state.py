@@ -42,6 +42,11 @@ class State:
         return self.folder / "ports.json"
 
     @property
+    def database(self) -> Path:
+        """What the control plane keeps; whoever else reads it does not write."""
+        return self.folder / "state.db"
+
+    @property
     def address(self) -> Path:
         """One line: where the control API listens."""
         return self.folder / "address"

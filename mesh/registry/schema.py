@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import TypeAdapter
 from sqlalchemy import Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.engine import RowMapping
 
@@ -16,8 +17,8 @@ from mesh.model.documents import Key, key_of
 from mesh.model.names import Identity, InstanceId
 from mesh.model.topology import Address
 from mesh.model.workload import Workload
-from mesh.registry.known import Known, Offer, Origin, Source
-from mesh.registry.leases import Addresses, Lease, Loaded, Report
+from mesh.registry.known import Known, Offer, Origin
+from mesh.registry.leases import Addresses, Lease, Report
 from mesh.registry.state import Kept, Operation
 
 SCHEMA: Final = 1
@@ -96,6 +97,9 @@ DESCRIPTORS: Final = Table(
 
 Row = dict[str, Any]
 
+_REPORT: Final = TypeAdapter(Report)
+_OFFER: Final = TypeAdapter(Offer)
+
 
 def key_row(key: Key) -> Row:
     return {"kind": key.kind, "namespace": key.namespace, "name": key.name}
@@ -135,13 +139,12 @@ def origin_row(origin: Origin) -> Row:
 
 
 def known_row(origin: Origin, known: Known) -> Row:
-    offer = {**asdict(known.offer), "read_at": known.offer.read_at.isoformat()}
     return {
         **origin_row(origin),
         "digest": known.digest,
         "size": known.size,
         "since": known.since.isoformat(),
-        "offer": json.dumps(offer),
+        "offer": _OFFER.dump_json(known.offer).decode(),
     }
 
 
@@ -150,18 +153,16 @@ def origin_from(row: RowMapping) -> Origin:
 
 
 def known_from(row: RowMapping, reading: Reading) -> Known:
-    offer = json.loads(row["offer"])
-    values = {
-        "source": Source(offer["source"]),
-        "read_at": datetime.fromisoformat(offer["read_at"]),
-        "undescribed": tuple(offer["undescribed"]),
-    }
     since = datetime.fromisoformat(row["since"])
-    return Known(Offer(**{**offer, **values}), row["digest"], row["size"], since, reading)
+    return Known(_OFFER.validate_json(row["offer"]), row["digest"], row["size"], since, reading)
 
 
 def instance_row(instance: InstanceId) -> Row:
     return asdict(instance)
+
+
+def instance_from(row: RowMapping) -> InstanceId:
+    return InstanceId(row["namespace"], row["workload"], row["instance"])
 
 
 def lease_row(lease: Lease) -> Row:
@@ -172,7 +173,7 @@ def lease_row(lease: Lease) -> Row:
         "location": lease.workload.where,
         "identity": lease.identity.uri,
         "addresses": json.dumps(_addresses_json(lease.addresses)),
-        "report": json.dumps(asdict(lease.report), default=datetime.isoformat),
+        "report": _REPORT.dump_json(lease.report).decode(),
         "was_healthy": lease.was_healthy,
         "draining": lease.draining,
     }
@@ -184,24 +185,16 @@ def lease_from(row: RowMapping) -> Lease:
     if not isinstance(workload, Workload):
         raise ConfigError(row["location"], "this is no Workload", "Start the instance again")
     return Lease(
-        id=InstanceId(row["namespace"], row["workload"], row["instance"]),
+        id=instance_from(row),
         generation=row["generation"],
         workload=workload,
         document=row["document"],
         identity=Identity.from_uri(row["identity"]),
         addresses=_addresses_from(json.loads(row["addresses"])),
-        report=_report_from(json.loads(row["report"])),
+        report=_REPORT.validate_json(row["report"]),
         was_healthy=row["was_healthy"],
         draining=row["draining"],
     )
-
-
-def _report_from(value: Mapping[str, Any]) -> Report:
-    loaded = (
-        Loaded(one["serial"], one["issuer"], datetime.fromisoformat(one["not_after"]), tuple(one["roots"]))
-        for one in value.get("loaded", ())
-    )
-    return Report(**{**value, "exposed": tuple(value["exposed"]), "loaded": tuple(loaded)})
 
 
 def _addresses_json(addresses: Addresses) -> Mapping[str, Any]:

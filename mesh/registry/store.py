@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +49,7 @@ from mesh.registry.schema import (
     Row,
     document_from,
     document_row,
+    instance_from,
     instance_row,
     key_from,
     key_row,
@@ -109,14 +110,13 @@ class Store:
 
     async def load(self) -> Stored:
         problems: list[ConfigError] = []
-        with _explained(self._path):
-            async with self._engine.begin() as connection:
-                meta = (await connection.execute(select(META))).mappings().one()
-                documents = (await connection.execute(select(DOCUMENTS))).mappings().all()
-                operations = (await connection.execute(select(OPERATIONS))).mappings().all()
-                leases = (await connection.execute(select(LEASES))).mappings().all()
-                known = await _known(connection, problems)
-                revoked = (await connection.execute(select(REVOKED))).all()
+        async with self._transaction() as connection:
+            meta = (await connection.execute(select(META))).mappings().one()
+            documents = (await connection.execute(select(DOCUMENTS))).mappings().all()
+            operations = (await connection.execute(select(OPERATIONS))).mappings().all()
+            leases = (await connection.execute(select(LEASES))).mappings().all()
+            known = await _known(connection, problems)
+            revoked = (await connection.execute(select(REVOKED))).all()
         sets: dict[str, dict[Key, Kept]] = {"file": {}, "applied": {}}
         for row in documents:
             with _skipping(row["location"], problems):
@@ -147,9 +147,8 @@ class Store:
         return await asyncio.shield(task)
 
     async def _transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        with _explained(self._path):
-            async with self._engine.begin() as connection:
-                return await work(connection)
+        async with self._transaction() as connection:
+            return await work(connection)
 
     async def save(
         self, before: State, after: State, descriptors: Mapping[str, bytes] = NOTHING, audit: Iterable[Entry] = ()
@@ -158,18 +157,17 @@ class Store:
 
         `descriptors` holds by digest those that `after` knows and `before` does not; `audit` is written with it.
         """
-        with _explained(self._path):
-            async with self._engine.begin() as connection:
-                await self._count(connection, before, after)
-                await _sync(connection, DOCUMENTS, {"set": "file"}, before.file, after.file, document_row, key_row)
-                applied = {"set": "applied"}
-                await _sync(connection, DOCUMENTS, applied, before.applied, after.applied, document_row, key_row)
-                await _sync(connection, OPERATIONS, {}, before.operations, after.operations, operation_row, key_row)
-                if after.known != before.known:
-                    await _sync(connection, KNOWN, {}, before.known, after.known, known_row, origin_row)
-                    await _sync_descriptors(connection, descriptors)
-                await _sync(connection, REVOKED, {}, before.revoked, after.revoked, _revoked_row, _revoked_key)
-                await add(connection, audit)
+        file, applied = {"set": "file"}, {"set": "applied"}
+        async with self._transaction() as connection:
+            await self._count(connection, before, after)
+            await _sync(connection, DOCUMENTS, file, before.file, after.file, document_row, key_row)
+            await _sync(connection, DOCUMENTS, applied, before.applied, after.applied, document_row, key_row)
+            await _sync(connection, OPERATIONS, {}, before.operations, after.operations, operation_row, key_row)
+            if after.known != before.known:
+                await _sync(connection, KNOWN, {}, before.known, after.known, known_row, origin_row)
+                await _sync_descriptors(connection, descriptors)
+            await _sync(connection, REVOKED, {}, before.revoked, after.revoked, _revoked_row, _revoked_key)
+            await add(connection, audit)
 
     async def note(self, entry: Entry) -> None:
         await self.transact(lambda connection: add(connection, [entry]))
@@ -179,26 +177,29 @@ class Store:
         return await self.transact(lambda connection: newest(connection, most))
 
     async def save_lease(self, lease: Lease) -> None:
-        with _explained(self._path):
-            async with self._engine.begin() as connection:
-                await _put(connection, LEASES, instance_row(lease.id), lease_row(lease))
+        async with self._transaction() as connection:
+            await _put(connection, LEASES, instance_row(lease.id), lease_row(lease))
 
     async def delete_leases(self, instances: Iterable[InstanceId]) -> None:
+        async with self._transaction() as connection:
+            for instance in instances:
+                await _put(connection, LEASES, instance_row(instance), None)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         with _explained(self._path):
             async with self._engine.begin() as connection:
-                for instance in instances:
-                    await connection.execute(delete(LEASES).where(_is(LEASES, instance_row(instance))))
+                yield connection
 
     async def _prepare(self) -> None:
-        with _explained(self._path):
-            async with self._engine.begin() as connection:
-                if await connection.run_sync(lambda sync: inspect(sync).get_table_names()):
-                    await self._check(connection)
-                    await connection.run_sync(METADATA.create_all)  # a table that is new in this form is added
-                else:
-                    await connection.run_sync(METADATA.create_all)
-                    first = {"id": 1, "schema": SCHEMA, "revision": 0, "trust_domain": ""}
-                    await connection.execute(insert(META).values(first))
+        async with self._transaction() as connection:
+            is_new = not await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+            if not is_new:
+                await self._check(connection)
+            await connection.run_sync(METADATA.create_all)  # a table that is new in this form is added
+            if is_new:
+                first = {"id": 1, "schema": SCHEMA, "revision": 0, "trust_domain": ""}
+                await connection.execute(insert(META).values(first))
 
     async def _check(self, connection: AsyncConnection) -> None:
         schema = (await connection.execute(select(META.c.schema))).scalar_one_or_none()
@@ -267,14 +268,23 @@ async def _sync_descriptors(connection: AsyncConnection, descriptors: Mapping[st
 
 def known_at(path: Path) -> dict[Origin, Known]:
     """What is known of methods in a state that a control plane may have open; nothing where there is no state."""
+    rows, descriptors = _rows_at(path, KNOWN, DESCRIPTORS)
+    return _known_of(rows, {one["digest"]: read(one["content"]) for one in descriptors}, [])
+
+
+def attached_at(path: Path) -> tuple[InstanceId, ...]:
+    """The instances in such a state that do not leave, in no order."""
+    (rows,) = _rows_at(path, LEASES)
+    return tuple(instance_from(row) for row in rows if not row["draining"])
+
+
+def _rows_at(path: Path, *tables: Table) -> list[Sequence[RowMapping]]:
     if not path.exists():
-        return {}
+        return [() for _ in tables]
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", poolclass=NullPool)
     with _explained(path), engine.connect() as connection:
-        if not inspect(connection).has_table(KNOWN.name):
-            return {}
-        readings = {one.digest: read(one.content) for one in connection.execute(select(DESCRIPTORS))}
-        return _known_of(connection.execute(select(KNOWN)).mappings().all(), readings, [])
+        there = inspect(connection).get_table_names()
+        return [connection.execute(select(one)).mappings().all() if one.name in there else () for one in tables]
 
 
 async def _known(connection: AsyncConnection, problems: list[ConfigError]) -> dict[Origin, Known]:
