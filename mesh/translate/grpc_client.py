@@ -41,6 +41,10 @@ whose fraction it has cut off. Of a short deadline nothing would be left. Other 
 https://github.com/grpc/grpc/blob/master/src/core/util/time.cc (InitTime)
 """
 
+INTERVAL: Final = timedelta(seconds=5)
+EJECTION: Final = timedelta(seconds=10)
+"""How often endpoints are compared, and how long one that fails is left out at least."""
+
 _RetryPolicy = route_components_pb2.RetryPolicy
 _FILES: Final = common_pb2.CertificateProviderPluginInstance(instance_name=CLIENT_CERTIFICATES)
 
@@ -149,8 +153,8 @@ def _outlier_detection() -> outlier_detection_pb2.OutlierDetection:
     caller with a wrong name would eject healthy endpoints.
     """
     return outlier_detection_pb2.OutlierDetection(
-        interval=duration(timedelta(seconds=5)),
-        base_ejection_time=duration(timedelta(seconds=10)),
+        interval=duration(INTERVAL),
+        base_ejection_time=duration(EJECTION),
         max_ejection_time=duration(timedelta(seconds=60)),
         max_ejection_percent=uint32(50),
         enforcing_success_rate=uint32(100),

@@ -59,12 +59,14 @@ class Shop:
         self.plane.publish(*_shared(documents(*texts)), *assignments, node_id=CLIENT.node_id)
 
     @asynccontextmanager
-    async def answering(self, status: Status = Answer.SERVING, **options: int) -> AsyncIterator[Endpoint]:
+    async def answering(
+        self, status: Status = Answer.SERVING, *meanwhile: grpc.aio.ServerInterceptor, **options: int
+    ) -> AsyncIterator[Endpoint]:
         """A callee that is `STOCK` and asks for a certificate."""
         key, chain = self.plane.leaf(STOCK)
         roots = self.plane.authority.bundle_pem.encode()
         credentials = grpc.ssl_server_credentials([(key.encode(), chain.encode())], roots, require_client_auth=True)
-        server = grpc.aio.server(interceptors=[_Certificates(self.callers)], options=_options(options))
+        server = grpc.aio.server(interceptors=[_Certificates(self.callers), *meanwhile], options=_options(options))
         await serve_health(server, status)
         port = server.add_secure_port("127.0.0.1:0", credentials)
         await server.start()

@@ -107,9 +107,17 @@ class Caller:
 
     async def call(self) -> str:
         """What the health service says, or the status of the call."""
+        await self.start(1)
+        return await self.answer()
+
+    async def start(self, times: int) -> None:
+        """So many calls at once, each of which has an answer."""
         assert self._process.stdin is not None
+        self._process.stdin.write(f"{SERVICE} {times}\n".encode())
+
+    async def answer(self) -> str:
+        """The next that is there."""
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{SERVICE}\n".encode())
         async with asyncio.timeout(WITHIN):
             answer = (await self._process.stdout.readline()).decode().strip()
         assert answer, "the client has ended"
