@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.engine import RowMapping
@@ -17,6 +17,9 @@ from mesh.registry.state import Kept, State
 MOST: Final = 10_000
 LONGEST: Final = 16 * 1024
 """Characters of what was there before, and of what is there now."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 HIDDEN: Final = "***"
 CHANGED: Final = "*** (changed)"
@@ -56,36 +59,36 @@ async def newest(connection: AsyncConnection, most: int) -> tuple[Entry, ...]:
 
 
 def _changes(before: State, after: State) -> Iterator[tuple[str, str, str, str]]:
-    for label, old, new in (("file", before.file, after.file), ("applied", before.applied, after.applied)):
-        yield from _documents(label, old, new)
-    for key in sorted({**before.operations, **after.operations}):
-        was, now = before.operations.get(key), after.operations.get(key)
-        if was != now:
-            yield "workload operated", str(key), _operation(was), _operation(now)
-    yield from _revocations(before, after)
-    pushed_before, pushed_after = ({o: k for o, k in one.known.items() if o.service} for one in (before, after))
-    for origin in sorted({**pushed_before, **pushed_after}, key=str):
-        was_pushed, is_pushed = pushed_before.get(origin), pushed_after.get(origin)
-        if was_pushed != is_pushed:
+    yield from _documents("file", before.file, after.file)
+    yield from _documents("applied", before.applied, after.applied)
+    for key, was, now in _differences(before.operations, after.operations):
+        yield "workload operated", str(key), _operation(was), _operation(now)
+    for name, _, since in _differences(before.revoked, after.revoked):
+        yield "identity revoked" if since else "identity restored", name, "", ""
+    for origin, had, has in _differences(before.known, after.known):
+        if origin.service:
             subject = f"{origin.namespace}/{origin.service}"
-            old_digest, new_digest = (one.digest if one else "" for one in (was_pushed, is_pushed))
-            yield "schema pushed" if is_pushed else "schema deleted", subject, old_digest, new_digest
-
-
-def _revocations(before: State, after: State) -> Iterator[tuple[str, str, str, str]]:
-    for name in sorted({*before.revoked, *after.revoked}):
-        if (name in before.revoked) != (name in after.revoked):
-            yield ("identity revoked" if name in after.revoked else "identity restored"), name, "", ""
+            yield (
+                "schema pushed" if has else "schema deleted",
+                subject,
+                had.digest if had else "",
+                has.digest if has else "",
+            )
 
 
 def _documents(label: str, old: Mapping[Key, Kept], new: Mapping[Key, Kept]) -> Iterator[tuple[str, str, str, str]]:
-    for key in sorted({**old, **new}):
-        was, now = old.get(key), new.get(key)
-        if was is now or (was and now and was.written.json == now.written.json):
-            continue
-        what = "created" if was is None else "deleted" if now is None else "changed"
+    for key, was, now in _differences(old, new):
         was_json, now_json = (json.loads(one.written.json) if one else None for one in (was, now))
-        yield f"document {what} ({label})", str(key), _told(was_json, was_json), _told(now_json, was_json)
+        if was_json != now_json:
+            what = "created" if was is None else "deleted" if now is None else "changed"
+            yield f"document {what} ({label})", str(key), _told(was_json, was_json), _told(now_json, was_json)
+
+
+def _differences(old: Mapping[K, V], new: Mapping[K, V]) -> Iterator[tuple[K, V | None, V | None]]:
+    for key in sorted({**old, **new}, key=str):
+        was, now = old.get(key), new.get(key)
+        if was is not now and was != now:
+            yield key, was, now
 
 
 def _told(document: Any, before: Any) -> str:
