@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,14 @@ print(opener.open(f"http://{sys.argv[1]}/name", timeout=3).read().decode())
 
 @dataclass(frozen=True)
 class Machine:
-    """A network namespace with an address on the wire."""
+    """A network namespace with an address on the wire. It has no name, and ends with its first process."""
 
-    namespace: str
+    pid: int
     address: str
 
     @property
     def within(self) -> tuple[str, ...]:
-        return "ip", "netns", "exec", self.namespace
+        return "nsenter", f"--net=/proc/{self.pid}/ns/net", "--"
 
     def get(self, address: str) -> str:
         """What an HTTP server says to somebody on this machine; "" when it says nothing."""
@@ -44,32 +45,41 @@ class Machine:
         return done.stdout.strip()
 
     def wire(self, state: str) -> None:
-        _ip("-n", self.namespace, "link", "set", "wire", state)
+        self.ip("link", "set", "wire", state)
+
+    def ip(self, *words: str) -> None:
+        command = [*self.within, "ip", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no network namespaces here: {' '.join(command)}: {done.stderr.strip()}")
 
 
-def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no network namespaces here: ip {' '.join(words)}: {done.stderr.strip()}")
+@contextmanager
+def machine(address: str) -> Iterator[Machine]:
+    """It goes when the block ends, or whoever runs it: that closes the stdin of `cat`."""
+    command = ["unshare", "--net", "sh", "-c", "echo ready; exec cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        if first.stdout.readline() != b"ready\n":
+            pytest.skip(f"no network namespaces here: {first.communicate()[1].decode()}")
+        try:
+            yield Machine(first.pid, address)
+        finally:
+            first.communicate()
 
 
 @pytest.fixture
 def machines() -> Iterator[tuple[Machine, Machine]]:
-    if not shutil.which("ip"):
-        pytest.skip("there is no ip (iproute2)")
-    names = [f"proa-{os.getpid()}-{letter}" for letter in "ab"]
-    try:
-        for name in names:
-            _ip("netns", "add", name)
-        _ip("-n", names[0], "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", names[1])
-        for number, name in enumerate(names, 1):
-            _ip("-n", name, "address", "add", f"10.213.7.{number}/24", "dev", "wire")
+    for program in ("ip", "unshare", "nsenter"):
+        if not shutil.which(program):
+            pytest.skip(f"there is no {program} (iproute2 and util-linux have them)")
+    with machine("10.213.7.1") as here, machine("10.213.7.2") as there:
+        here.ip("link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(there.pid))
+        for one in (here, there):
+            one.ip("address", "add", f"{one.address}/24", "dev", "wire")
             for device in ("lo", "wire"):
-                _ip("-n", name, "link", "set", device, "up")
-        yield Machine(names[0], "10.213.7.1"), Machine(names[1], "10.213.7.2")
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+                one.ip("link", "set", device, "up")
+        yield here, there
 
 
 @dataclass
