@@ -23,7 +23,8 @@ from mesh.model.names import Identity
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
+"""Seconds: far more than anything takes, also on a busy machine."""
 IDENTITY = Identity("proa.local", "shop", "orders")
 
 

@@ -12,6 +12,8 @@ from bookstore.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from bookstore.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 from bookstore.orders.v1 import orders_pb2, orders_pb2_grpc
 
+from tests.mesh.running import patience
+
 Call = Callable[[], Awaitable[Any]]
 
 OPTIONS = (
@@ -36,7 +38,7 @@ class Load:
     async def went_on(self, more: int = 50, within: float = 20.0) -> None:
         """Returns after so many more calls."""
         goal = self.calls + more
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within * patience()):
             while self.calls < goal:  # noqa: ASYNC110 # nothing tells how many calls there have been
                 await asyncio.sleep(0.01)
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.mesh.load import connected, get_book, get_stock, load, outcomes, place_order
-from tests.mesh.running import BOOKSTORE, RunningMesh, alive, eventually, soon, wait_until_ready
+from tests.mesh.running import BOOKSTORE, RunningMesh, alive, eventually, patience, soon, wait_until_ready
 
 pytestmark = pytest.mark.envoy
 
@@ -96,7 +96,7 @@ def is_back(mesh: RunningMesh, part: str, before: dict[str, int]) -> bool:
 
 async def soon_ok(call: Callable[[], Any], within: float = 10.0) -> None:
     """Returns when the call succeeds: its callee may only just be healthy again."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(within * patience()):
         while await outcomes(call, 1) != ["OK"]:  # noqa: ASYNC110 # a call is the only way to know
             await asyncio.sleep(0.05)
 

@@ -32,7 +32,6 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.envoy
-@pytest.mark.timeout(300)  # there are many, one after the other
 def test_every_command_of_the_documentation_works(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:
     mesh = launch(BOOKSTORE)
     (tmp_path / ".proa").symlink_to(mesh.state.folder)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mesh.local.foreground import SAME_SIGNAL
-from tests.mesh.running import BOOKSTORE, STOPS_WITHIN, RunningMesh, eventually, proa
+from tests.mesh.running import BOOKSTORE, STOPS_WITHIN, RunningMesh, eventually, patience, proa
 
 pytestmark = pytest.mark.envoy
 
@@ -36,7 +36,7 @@ def test_a_signal_ends_everything_in_order(launch: Callable[..., RunningMesh], n
     mesh.interrupt(number)
 
     assert mesh.wait() == 0
-    assert time.monotonic() - started < STOPS_WITHIN
+    assert time.monotonic() - started < STOPS_WITHIN * patience()
     mesh.assert_nothing_is_left()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.mesh.load import add_stock, connected, get_book, get_stock, load, place_order
-from tests.mesh.running import RunningMesh, soon
+from tests.mesh.running import RunningMesh, patience, soon
 
 pytestmark = pytest.mark.envoy
 
@@ -95,12 +95,13 @@ async def test_logs_are_followed(mesh: RunningMesh, tmp_path: Path) -> None:
     )
     assert following.stdout is not None
     try:
-        await following.stdout.readline()
-        async with connected(mesh.instance("orders")["address"]) as orders:
-            placed = (await place_order(orders)()).order
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20 * patience()):
+            await following.stdout.readline()
+            async with connected(mesh.instance("orders")["address"]) as orders:
+                placed = (await place_order(orders)()).order
             while placed.id.encode() not in await following.stdout.readline():
                 pass
     finally:
         following.send_signal(2)
-        assert await following.wait() == 130
+        async with asyncio.timeout(10 * patience()):
+            assert await following.wait() == 130

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.mesh.running import RunningMesh, documents, workload
+from tests.mesh.running import RunningMesh, documents, patience, workload
 
 pytestmark = pytest.mark.envoy
 
@@ -113,7 +113,6 @@ async def test_what_a_route_names_and_is_not_there_is_refused(mesh: RunningMesh)
     assert conditions["ResolvedRefs"] == "BackendNotFound"
 
 
-@pytest.mark.timeout(180)
 async def test_a_stream_outlives_every_change(mesh: RunningMesh) -> None:
     """A server stream of half a minute, while routes and policies come, change and go at random."""
     chance = random.Random(7)
@@ -153,6 +152,6 @@ async def apply(mesh: RunningMesh, document: dict[str, Any]) -> None:
 
 async def soon_all(channel: grpc.aio.Channel, answers: set[str]) -> None:
     """Returns when a change has reached the caller's sidecar: twenty calls in a row are answered so."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(15 * patience()):
         while {await who(channel) for _ in range(20)} != answers:  # noqa: ASYNC110 # nothing tells when it has
             await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ import pytest
 from mesh.agent.launcher import __file__ as launcher_file
 from tests.mesh.running import PROA, RunningMesh, documents, eventually, workload
 
-pytestmark = [pytest.mark.envoy, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.envoy
 
 GET = """
 import sys, urllib.request
