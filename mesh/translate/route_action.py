@@ -10,7 +10,7 @@ from mesh.api.envoy.extensions.retry.host.previous_hosts.v3 import previous_host
 from mesh.api.envoy.type.matcher.v3 import regex_pb2
 from mesh.api.envoy.type.v3 import percent_pb2
 from mesh.model.names import NOBODY, Target
-from mesh.model.route import GrpcMatch, HeaderChange, PathChange, Redirect, Rewrite, RouteRetry
+from mesh.model.route import GrpcMatch, HeaderChange, Redirect, Rewrite, RouteRetry
 from mesh.model.traffic import Affinity
 from mesh.model.workload import Protocol
 from mesh.policy.calls import CallPolicy
@@ -25,11 +25,9 @@ RouteMatch = route_components_pb2.RouteMatch
 _Action = route_components_pb2.RouteAction
 _Redirect = route_components_pb2.RedirectAction
 _RetryPolicy = route_components_pb2.RetryPolicy
-_Percent = percent_pb2.FractionalPercent
 
 PREVIOUS_HOSTS: Final = "envoy.retry_host_predicates.previous_hosts"
 RETRY_CODES: Final = "retriable-status-codes"
-DENOMINATORS: Final = {100: _Percent.HUNDRED, 10_000: _Percent.TEN_THOUSAND, 1_000_000: _Percent.MILLION}
 STATUSES: Final = {
     301: _Redirect.MOVED_PERMANENTLY,
     302: _Redirect.FOUND,
@@ -119,8 +117,8 @@ def retry_policy(
 
 def mirror(copies: Copies) -> _Action.RequestMirrorPolicy:
     """With the authority as it was, for which the callee has routes."""
-    scale = copies.denominator if copies.denominator in DENOMINATORS else 1_000_000
-    share = _Percent(numerator=round(copies.numerator * scale / copies.denominator), denominator=DENOMINATORS[scale])
+    millionths = round(copies.numerator * 1_000_000 / copies.denominator)
+    share = percent_pb2.FractionalPercent(numerator=millionths, denominator=percent_pb2.FractionalPercent.MILLION)
     return _Action.RequestMirrorPolicy(
         cluster=copies.target.cluster,
         runtime_fraction=base_pb2.RuntimeFractionalPercent(default_value=share),
@@ -147,7 +145,7 @@ def redirect(said: Redirect, match: RouteMatch) -> _Redirect:
     if said.path.full is not None:
         made.path_redirect = said.path.full
     elif said.path.prefix is not None:
-        made.prefix_rewrite = _prefix(said.path, match)
+        made.prefix_rewrite = _prefix(said.path.prefix, match)
     return made
 
 
@@ -163,16 +161,15 @@ def _rewrite(action: _Action, said: Rewrite | None, match: RouteMatch) -> None:
     if said.path.full is not None:
         everything = regex_pb2.RegexMatcher(regex="^/.*$")
         # No path of a document has a backslash, which would begin a group of RE2's.
-        action.regex_rewrite.CopyFrom(
-            regex_pb2.RegexMatchAndSubstitute(pattern=everything, substitution=said.path.full)
-        )
+        to_it = regex_pb2.RegexMatchAndSubstitute(pattern=everything, substitution=said.path.full)
+        action.regex_rewrite.CopyFrom(to_it)
     elif said.path.prefix is not None:
-        action.prefix_rewrite = _prefix(said.path, match)
+        action.prefix_rewrite = _prefix(said.path.prefix, match)
 
 
-def _prefix(change: PathChange, match: RouteMatch) -> str:
+def _prefix(new: str, match: RouteMatch) -> str:
     """What takes the place of the prefix that `match` has; where that ends with `/`, so does this."""
-    prefix = (change.prefix or "").rstrip("/")
+    prefix = new.rstrip("/")
     return f"{prefix}/" if match.prefix.endswith("/") else prefix or "/"
 
 

@@ -107,6 +107,7 @@ def test_what_else_a_client_cannot_do_is_named() -> None:
     assert idle.startswith("timeouts.streamIdle")
     assert cookie.startswith("loadBalancer.consistentHash by a cookie")
     assert list(beyond_clients(a_policy(affinity=Affinity(header="x-user")))) == []
+    assert list(beyond_clients(a_policy(timeouts=Timeouts(request=second)))) == []
 
 
 def test_what_of_a_route_a_client_does_not_do_is_named() -> None:

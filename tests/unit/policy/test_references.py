@@ -5,7 +5,7 @@ import pytest
 from mesh.model.schema import Idempotency, Method, Schema
 from mesh.model.topology import Topology, topology_of
 from mesh.policy.check import conflicts, remarks, unsafe
-from mesh.policy.references import unknown_methods, unresolved
+from mesh.policy.references import some, unknown_methods, unresolved
 from tests.builders import a_document, a_grpc_route, a_policy, a_workload, an_http_route, documents
 
 SHOP = (
@@ -235,6 +235,14 @@ def test_a_method_that_is_not_among_those_that_are_known_is_told_when_there_may_
             assert one.remedy == "Did you mean shop.v1.Orders/GetOrder?"
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [([], "none"), (["a"], "a"), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d"], "a, b, c, and 1 more")],
+)
+def test_three_names_stand_in_a_message(names: list[str], shown: str) -> None:
+    assert some(names) == shown
+
+
 TO_ORDERS = "backendRefs: [{name: orders, port: 50051}]"
 
 
@@ -248,6 +256,9 @@ def test_a_limit_of_unary_calls_for_a_stream_is_told() -> None:
 
     assert unsafe(mesh, topology(SCHEMA)) == ()
     assert error.problem == "methods: shop.v1.Orders/Watch is a stream, which timeouts.request does not limit"
+    never = "methods: [{method: {service: shop.v1.Orders, method: Watch}, retry: {disabled: true}}]"
+    policy = a_policy("p", f"{{targetRefs: [{{kind: Service, name: orders}}], {never}}}")
+    assert remarks(documents(policy), topology(SCHEMA), ()) == ()
 
 
 def test_rules_that_answer_nothing_and_names_that_mean_nothing_are_told() -> None:
