@@ -25,7 +25,7 @@ def revoke(
     """Take an identity back, or one certificate.
 
     Its streams to the control plane end, and it gets no certificate any more. An identity is believed by nobody:
-    callers do not call it, and what it calls refuses it (by HTTP and gRPC; TCP ports until its certificate ends).
+    callers do not call it, and what it calls refuses it (open connections to TCP ports go on until they end).
     """
     _one_of(who, serial)
     with connected(state, server) as channel:
