@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,12 @@ def run(
     folders = Folders(state.folder, state.run, InstanceId(namespace, workload, instance or _default_name(workload)))
     _make_private(state.folder, state.run)
     options = Options(server or "", folders, host=address, token=token, command=tuple(command or ()))
-    raise typer.Exit(run_agent(options))
+    try:
+        exit_code = run_agent(options)
+    finally:
+        with suppress(OSError):  # another instance may have its socket there
+            state.run.rmdir()
+    raise typer.Exit(exit_code)
 
 
 def _default_name(workload: str) -> str:

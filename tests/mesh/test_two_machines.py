@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from mesh.agent.launcher import __file__ as launcher_file
-from tests.mesh.running import PROA, RunningMesh, documents, eventually, workload
+from mesh.local.state import State
+from tests.mesh.running import PROA, RunningMesh, documents, eventually, patience, workload
 
 pytestmark = pytest.mark.envoy
 
@@ -110,7 +111,8 @@ class Elsewhere:
     def end(self) -> None:
         if self.process:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(timeout=20) == 0, self.log
+            assert self.process.wait(timeout=20 * patience()) == 0, self.log
+            assert not State.at(self.folder / "kept").run.exists()
             self.process = None
 
     @property
