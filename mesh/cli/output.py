@@ -100,6 +100,10 @@ def _on_terminal(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=max(console.width, needed)).print(drawn)
 
 
+def count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def ago(then: datetime, now: datetime) -> str:
     """How long it is since `then`, in one unit or two: `42s`, `3m10s`, `2h5m`, `4d`."""
     seconds = max(0, int((now - then).total_seconds()))

@@ -10,7 +10,7 @@ import typer
 from mesh.api.proa.v1 import documents_pb2, status_pb2, status_pb2_grpc
 from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption
-from mesh.cli.output import ago, as_json, table, write
+from mesh.cli.output import ago, as_json, count, table, write
 from mesh.errors import NotFoundError
 
 
@@ -100,7 +100,7 @@ def _unmet(proxies: Iterable[status_pb2.Proxy]) -> Iterator[str]:
 
 def _refused_streams(refused: Iterable[status_pb2.RefusedStreams], at: datetime) -> Iterator[str]:
     for one in refused:
-        streams = "1 stream" if one.count == 1 else f"{one.count} streams"
+        streams = count(one.count, "stream")
         yield f"{streams} refused ({one.reason}), the last {ago(one.at.ToDatetime(UTC), at)} ago: {one.last}"
 
 

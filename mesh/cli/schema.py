@@ -12,7 +12,7 @@ from mesh import api
 from mesh.api.proa.v1 import schema_pb2, schema_pb2_grpc
 from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, NamespaceOption, OutputOption, ServerOption, StateOption
-from mesh.cli.output import ago, as_json, table, write
+from mesh.cli.output import ago, as_json, count, table, write
 from mesh.errors import NotFoundError, UsageError
 from mesh.model.descriptors import LARGEST_SET
 from mesh.model.names import DEFAULT_NAMESPACE
@@ -79,7 +79,7 @@ def push(
             namespace=space, service=name, version=version, descriptor_set=content, allow_unresolved=allow_unresolved
         )
         answer = stub.PushSchema(request, timeout=SECONDS)
-    methods = "1 method" if answer.methods == 1 else f"{answer.methods} methods"
+    methods = count(answer.methods, "method")
     print(f"{_name(space, name, version)}: {methods} {'pushed' if answer.changed else 'unchanged'}")
     for problem in answer.problems:
         print(f"warning: {file}: {problem}", file=sys.stderr)
@@ -113,16 +113,14 @@ def options_dir() -> None:
 
 def _listed(stub: Any, service: str | None, namespace: str | None) -> list[schema_pb2.ServiceSchema]:
     """All schemas, or those of the services of one name. Raises NotFoundError with the nearest one."""
-    from mesh.config.nearest import did_you_mean
+    from mesh.config.nearest import not_found
 
     space, _, name = (service or "").rpartition("/")
     request = schema_pb2.ListSchemasRequest(namespace=space or namespace or "")
     every: list[schema_pb2.ServiceSchema] = list(stub.ListSchemas(request, timeout=SECONDS).schemas)
     found = [one for one in every if name in ("", one.service)]
     if name and not found:
-        known = sorted({one.service for one in every})
-        remedy = did_you_mean(name, known, f"Services: {', '.join(known) or 'none'}")
-        raise NotFoundError(str(service), "there is no such service", remedy)
+        raise not_found(str(service), "service", name, (one.service for one in every), "Services")
     return found
 
 

@@ -12,7 +12,7 @@ import typer
 from mesh.api.proa.v1 import tokens_pb2, tokens_pb2_grpc
 from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import Format, OutputOption, ServerOption, StateOption, duration_of
-from mesh.cli.output import ago, show
+from mesh.cli.output import ago, count, show
 from mesh.errors import StateError, UsageError
 from mesh.model.names import DEFAULT_NAMESPACE
 
@@ -119,4 +119,4 @@ def _subject(one: tokens_pb2.Token) -> str:
 
 
 def _uses(one: tokens_pb2.Token) -> str:
-    return f"{one.uses} use{'' if one.uses == 1 else 's'}" if one.uses else "any number of uses"
+    return count(one.uses, "use") if one.uses else "any number of uses"

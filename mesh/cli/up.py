@@ -13,7 +13,7 @@ import typer
 
 from mesh.cli.addresses import check_address, check_listen
 from mesh.cli.options import StateOption, TimeoutOption, duration_of
-from mesh.cli.output import perhaps_unread, say, table
+from mesh.cli.output import count, perhaps_unread, say, table
 from mesh.cli.sources import source_files
 from mesh.local.foreground import run
 from mesh.local.state import DEFAULT_STATE, State
@@ -104,11 +104,7 @@ def _row(workload: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _ready_line(workloads: int, instances: int, left_out: int, took: float) -> str:
-    parts = [_count(workloads, "workload"), _count(instances, "instance")]
+    parts = [count(workloads, "workload"), count(instances, "instance")]
     if left_out:
-        parts.append(f"{_count(left_out, 'document')} left out")
+        parts.append(f"{count(left_out, 'document')} left out")
     return f"mesh ready: {', '.join(parts)} ({took:.1f} s)"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

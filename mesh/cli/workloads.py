@@ -19,8 +19,8 @@ from mesh.cli.options import (
     TimeoutOption,
     duration_of,
 )
-from mesh.cli.output import as_json, write
-from mesh.errors import NotFoundError, StartError, UsageError
+from mesh.cli.output import as_json, count, write
+from mesh.errors import StartError, UsageError
 from mesh.local.ready import why_not_ready
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Workload, or NAMESPACE/WORKLOAD.")]
@@ -89,7 +89,7 @@ def _operate(
         if patience is not None:
             _wait(channel, wanted, patience)
     if output is Format.TABLE:
-        instances = f"{wanted.replicas} instance{'' if wanted.replicas == 1 else 's'}"
+        instances = count(wanted.replicas, "instance")
         print(f"{wanted.namespace}/{wanted.name}: {instances} {'wanted' if patience is None else 'ready'}")
     else:
         write(as_json(wanted), output)
@@ -97,7 +97,7 @@ def _operate(
 
 def _named(stub: Any, name: str, namespace: str | None) -> workloads_pb2.DesiredWorkload:
     """The one workload of that name. Raises NotFoundError, or UsageError when several namespaces have one."""
-    from mesh.config.nearest import did_you_mean
+    from mesh.config.nearest import not_found
 
     space, _, short = name.rpartition("/")
     space = space or namespace or ""
@@ -106,9 +106,7 @@ def _named(stub: Any, name: str, namespace: str | None) -> workloads_pb2.Desired
     call.cancel()
     found = [one for one in workloads if one.name == short and space in ("", one.namespace)]
     if not found:
-        known = sorted({one.name for one in workloads})
-        remedy = did_you_mean(short, known, f"Workloads: {', '.join(known) or 'none'}")
-        raise NotFoundError(name, "there is no such workload", remedy)
+        raise not_found(name, "workload", short, (one.name for one in workloads), "Workloads")
     if len(found) > 1:
         spaces = ", ".join(one.namespace for one in found)
         raise UsageError(name, f"there is one in several namespaces: {spaces}", "Name one with -n")

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from mesh.api.proa.v1 import debug_pb2, debug_pb2_grpc
-from mesh.config.nearest import did_you_mean
+from mesh.config.nearest import not_found
 from mesh.controlplane.compiler import Compiler
 from mesh.errors import NotFoundError, UsageError
 from mesh.registry.leases import Lease, instance_of
@@ -42,8 +42,7 @@ class DebugService(debug_pb2_grpc.DebugServiceServicer):
         if len(found) > 1:
             raise UsageError(wanted, f"several nodes end like that: {', '.join(sorted(found))}", "Name one in full")
         if not found:
-            known = ", ".join(sorted(leases)) or "none"
-            raise NotFoundError(wanted, "there is no such node", did_you_mean(wanted, leases, f"Nodes: {known}"))
+            raise not_found(wanted, "node", wanted, leases, "Nodes")
         return leases[found[0]]
 
     def _told(self, lease: Lease, state: State) -> Iterator[Resource]:

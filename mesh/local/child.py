@@ -54,6 +54,8 @@ class Child:
         self._failures = Changes()
         self._ended = asyncio.Event()
         self._how_it_ended = ""
+        self.last_words = ""
+        """What it said last before it ended with an error, "" when a signal has ended it."""
         self._folder = Path.cwd()
         self.log = log
 
@@ -107,10 +109,12 @@ class Child:
             status, said = await self._life()
         except OSError as error:  # no process can be made, or its log cannot be opened; that may pass
             lived = timedelta()
+            self.last_words = str(error)
             self._how_it_ended = f"could not be started ({error})"
         else:
             lived = timedelta(seconds=time.monotonic() - started)
-            self._how_it_ended = describe(status, lived, said if status > 0 else "")
+            self.last_words = said if status > 0 else ""
+            self._how_it_ended = describe(status, lived, self.last_words)
         if not self.stopping:
             self._failures.notify()
         self._changed()

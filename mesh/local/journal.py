@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from mesh.local.child import Child
 from mesh.local.fleet import Agent
 from mesh.local.ready import why_not_healthy
 from mesh.model.names import InstanceId
+
+REPEATED: Final = 2
 
 
 class Audience(Protocol):
@@ -26,14 +28,24 @@ class Journal:
         self._audience = audience
         self._states: dict[InstanceId, str] = {}
         self._ends: dict[str, int] = {}
+        self._last_words: dict[str, str] = {}
+        self._same: dict[str, int] = {}
         self._unwritten: set[tuple[Path, str]] = set()
         self._exposed: set[tuple[str, str, tuple[str, ...]]] = set()
 
     def child(self, name: str, child: Child) -> None:
-        """That a process ended without being asked."""
+        """That a process ended without being asked; one that ends of the same again and again is told of twice."""
         if child.ends > self._ends.get(name, 0):
-            self._audience.warn(f"{name} {child.how_it_ended}; it is started again")
+            times = self._same[name] = self._same.get(name, 0) + 1 if self._is_same(name, child) else 1
+            if times == 1:
+                self._audience.warn(f"{name} {child.how_it_ended}; it is started again")
+            elif times == REPEATED:
+                self._audience.warn(f"{name} ends of the same again and again. It is tried until that is mended")
+            self._last_words[name] = child.last_words
         self._ends[name] = child.ends
+
+    def _is_same(self, name: str, child: Child) -> bool:
+        return bool(child.last_words) and child.last_words == self._last_words.get(name)
 
     def unwritten(self, file: Path, error: OSError) -> None:
         """That a file is older than what it tells of; once for each reason."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
@@ -19,8 +19,6 @@ from mesh.api.proa.v1 import (
 )
 from mesh.errors import StartError
 from mesh.local.rollout import Wanted
-
-Message = TypeVar("Message")
 
 # It is on this machine and is started again at once: there is nothing to be gentle with.
 OPTIONS: Final = (
@@ -72,24 +70,22 @@ class RegistryClient:
 
     async def follow_workloads(self, receive: Callable[[tuple[Wanted, ...]], None]) -> NoReturn:
         """Hands over what is wanted, now and after each change, for ever."""
-
-        def decoded(response: workloads_pb2.WatchWorkloadsResponse) -> None:
-            receive(tuple(map(_wanted, response.workloads)))
-
         request = workloads_pb2.WatchWorkloadsRequest()
-        await _follow(lambda: self._workloads.WatchWorkloads(request, wait_for_ready=True), decoded)
+        await _follow(
+            lambda: self._workloads.WatchWorkloads(request, wait_for_ready=True),
+            lambda response: receive(tuple(map(_wanted, response.workloads))),
+        )
 
     async def follow_instances(self, receive: Callable[[tuple[status_pb2.Instance, ...]], None]) -> NoReturn:
         """Hands over what is known of all instances, now and after each change, for ever."""
-
-        def decoded(response: status_pb2.WatchInstancesResponse) -> None:
-            receive(tuple(response.instances))
-
         request = status_pb2.WatchInstancesRequest()
-        await _follow(lambda: self._status.WatchInstances(request, wait_for_ready=True), decoded)
+        await _follow(
+            lambda: self._status.WatchInstances(request, wait_for_ready=True),
+            lambda response: receive(tuple(response.instances)),
+        )
 
 
-async def _follow(opened: Callable[[], AsyncIterator[Message]], receive: Callable[[Message], None]) -> NoReturn:
+async def _follow(opened: Callable[[], AsyncIterator[Any]], receive: Callable[[Any], None]) -> NoReturn:
     while True:
         with suppress(grpc.aio.AioRpcError):
             async for message in opened():

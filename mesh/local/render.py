@@ -14,10 +14,10 @@ from mesh.agent.folders import Folders
 from mesh.agent.plan import plan_from
 from mesh.agent.ports import LOOPBACK, PortBook
 from mesh.config import parse
-from mesh.config.nearest import did_you_mean
+from mesh.config.nearest import not_found
 from mesh.controlplane import wire
 from mesh.controlplane.plan import launch_plan
-from mesh.errors import ConfigError, NotFoundError, UsageError
+from mesh.errors import ConfigError, UsageError
 from mesh.local.known import known_schemas
 from mesh.local.state import State
 from mesh.local.supervisor import CONTROL_PLANE_OWNER, Files
@@ -87,9 +87,7 @@ class Planned:
             if namespace in ("", each.namespace) and re.fullmatch(rf"{re.escape(each.name)}(-[0-9]+)?", name)
         ]
         if not found:
-            known = [workload.name for workload in self.documents.workloads]
-            remedy = did_you_mean(name, known, f"Workloads: {', '.join(known) or 'none'}")
-            raise NotFoundError(proxy, "there is no such proxy", remedy)
+            raise not_found(proxy, "proxy", name, (each.name for each in self.documents.workloads), "Workloads")
         if len(found) > 1:
             candidates = ", ".join(id_.node_id for _, id_ in found)
             raise UsageError(proxy, f"several proxies have this name: {candidates}", "Name one of them in full")

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from mesh.config import Parsed, Written
-from mesh.config.nearest import did_you_mean
+from mesh.config.nearest import not_found
 from mesh.errors import ConfigError, NotFoundError
 from mesh.model.documents import Documents, Key, Mesh
 from mesh.model.topology import Topology
@@ -224,8 +224,6 @@ def _not_applied(state: State, key: Key) -> NotFoundError:
             f"this document was not applied, it comes from {kept.written.where}",
             "Remove it there and start `proa up` again",
         )
-    names = [f"{known.namespace}/{known.name}" for known in state.applied if known.kind == key.kind]
-    known = f"Applied documents of this kind: {', '.join(sorted(names)) or 'none'}"
-    return NotFoundError(
-        str(key), "there is no such applied document", did_you_mean(f"{key.namespace}/{key.name}", names, known)
-    )
+    names = (f"{known.namespace}/{known.name}" for known in state.applied if known.kind == key.kind)
+    word = f"{key.namespace}/{key.name}"
+    return not_found(str(key), "applied document", word, names, "Applied documents of this kind")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mesh.config import from_json
-from mesh.config.nearest import did_you_mean
-from mesh.errors import ConfigError, NotFoundError, UsageError
+from mesh.config.nearest import not_found
+from mesh.errors import ConfigError, UsageError
 from mesh.model.documents import GROUP_VERSION, Key
 from mesh.model.workload import Workload
 from mesh.registry.state import Kept, Operation, State
@@ -48,12 +48,8 @@ def desired_one(state: State, namespace: str, name: str) -> Desired:
     found = {Key("Workload", one.workload.namespace, one.workload.name): one for one in desired(state)}
     if wanted in found:
         return found[wanted]
-    names = [f"{key.namespace}/{key.name}" for key in found]
-    raise NotFoundError(
-        f"{namespace}/{name}",
-        "there is no such workload",
-        did_you_mean(f"{namespace}/{name}", names, f"Workloads: {', '.join(names) or 'none'}"),
-    )
+    where = f"{namespace}/{name}"
+    raise not_found(where, "workload", where, (f"{key.namespace}/{key.name}" for key in found), "Workloads")
 
 
 def client(namespace: str, service_account: str) -> Desired:
