@@ -29,6 +29,8 @@ workers have taken over, which they do a moment after `/certs` shows it."""
 LOOK: Final = timedelta(seconds=2)
 """How often the files of somebody else's authority are looked at, and what could not be done is tried again."""
 
+PUT_BACK: Final = "Put it back. To begin with a new one, end the mesh and start it again"
+
 MEND: Final = "Exchange the files there as a whole. Until then the mesh goes on with those before"
 
 log = logging.getLogger(__name__)
@@ -70,8 +72,8 @@ class Rotation:
     def opened(self) -> AuthorityFolder:
         """Raises StateError when it cannot be used."""
         if self._folder is None:
-            first = (lambda source=self.source: self._from(source)) if self.source else None
-            self._folder = AuthorityFolder.open(self._path, self._registry.state.trust_domain, self._now(), first)
+            trust_domain, now = self._registry.state.trust_domain, self._now()
+            self._folder = AuthorityFolder.open(self._path, trust_domain, now, self._first)
             self._step_began = self._step_began or _time()
         return self._folder
 
@@ -179,6 +181,14 @@ class Rotation:
         else:
             folder.begin(coming, self._now())
         self._tell(folder.journal)
+
+    def _first(self) -> Generation:
+        """What a mesh begins with. Raises StateError when it has begun already: nobody would trust another one."""
+        if self._registry.leases:
+            raise StateError(str(self._path), "the authority is gone, and instances have its certificates", PUT_BACK)
+        if self.source:
+            return self._from(self.source)
+        return generation.made(self._registry.state.trust_domain, self._now())
 
     def _from(self, source: Path) -> Generation:
         """Raises StateError for files that cannot be used."""
