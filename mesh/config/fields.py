@@ -1,11 +1,15 @@
 """Types of single fields, each with the sentence a person gets when it does not fit."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+V = TypeVar("V")
 
 # Always with fullmatch: to `$` a newline at the end is no difference.
 _DURATION: Final = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
@@ -32,6 +36,27 @@ class Spec(BaseModel):
     """A mapping of a document: camelCase keys, none that we do not know."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+
+
+class OneOf(Spec):
+    """Has the field that its `type` names, `replaceFullPath` for ReplaceFullPath, and none of the others."""
+
+    type: str
+
+    @model_validator(mode="after")
+    def _what_type_says(self) -> Self:
+        fields = {str(field.alias): name for name, field in type(self).model_fields.items() if name != "type"}
+        own = next(alias for alias in fields if alias.lower() == self.type.lower())
+        if getattr(self, fields[own]) is None:
+            raise ValueError(f"type {self.type} needs {own}; add it")
+        if others := [alias for alias, name in fields.items() if alias != own and getattr(self, name) is not None]:
+            raise ValueError(f"{others[0]} does not belong to type {self.type}; remove it")
+        return self
+
+
+def twice(values: Iterable[V]) -> V | None:
+    """The first value that is there more than once."""
+    return next((value for value, count in Counter(values).items() if count > 1), None)
 
 
 def duration(text: str) -> timedelta:

@@ -11,13 +11,10 @@ from mesh.config.fields import METHOD, SERVICE, Spec, Text
 from mesh.config.regex import expression
 from mesh.config.route_fields import (
     BACKEND_FILTERS,
-    BackendRefSpec,
-    FilterSpec,
     HeaderMatchSpec,
-    MirrorSpec,
+    RouteFilterSpec,
     RouteSpec,
     RuleSpec,
-    header_changes,
     once,
     rules_fit,
     supported,
@@ -60,18 +57,16 @@ class MatchSpec(Spec):
         return GrpcMatch(method, value_matches(self.headers))
 
 
-class GrpcFilterSpec(FilterSpec):
+class GrpcFilterSpec(RouteFilterSpec):
     type: Annotated[
         Literal["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror"],
         supported((*BACKEND_FILTERS, "RequestMirror"), ("ExtensionRef",)),
     ]
-    request_mirror: MirrorSpec | None = None
 
 
 class GrpcRuleSpec(RuleSpec):
     matches: Annotated[tuple[MatchSpec, ...], Field(max_length=64)] = ()
     filters: Annotated[tuple[GrpcFilterSpec, ...], Field(max_length=16)] = ()
-    backend_refs: Annotated[tuple[BackendRefSpec, ...], Field(max_length=16)] = ()
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:
@@ -79,14 +74,8 @@ class GrpcRuleSpec(RuleSpec):
         return self
 
     def rule(self, namespace: str) -> Rule:
-        requests, responses = header_changes(self.filters)
-        return Rule(
-            matches=tuple(spec.match() for spec in self.matches) or (GrpcMatch(),),
-            backends=tuple(spec.backend(namespace) for spec in self.backend_refs),
-            name=self.name or "",
-            request_headers=requests,
-            response_headers=responses,
-            mirrors=tuple(spec.request_mirror.mirror(namespace) for spec in self.filters if spec.request_mirror),
+        return self.with_filters(
+            namespace, tuple(spec.match() for spec in self.matches) or (GrpcMatch(),), self.filters
         )
 
 
@@ -99,11 +88,4 @@ class GRPCRouteSpec(RouteSpec):
         return self
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> GRPCRoute:
-        return GRPCRoute(
-            namespace=namespace,
-            name=name,
-            where=where,
-            parents=self.parents(namespace),
-            rules=tuple(rule.rule(namespace) for rule in self.rules),
-            hostnames=self.hostnames,
-        )
+        return self.route(GRPCRoute, namespace, name, where, (rule.rule(namespace) for rule in self.rules))

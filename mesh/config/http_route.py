@@ -4,24 +4,22 @@ https://github.com/kubernetes-sigs/gateway-api/blob/main/apis/v1/httproute_types
 """
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mesh.config.fields import Duration, PortNumber, Spec, Text
+from mesh.config.fields import Duration, OneOf, PortNumber, Spec, Text
 from mesh.config.regex import expression
 from mesh.config.route_fields import (
     BACKEND_FILTERS,
-    BackendRefSpec,
-    FilterSpec,
     HeaderMatchSpec,
-    MirrorSpec,
     ParameterMatchSpec,
     PreciseHostname,
+    RouteFilterSpec,
     RouteSpec,
     RuleSpec,
-    header_changes,
     once,
     rules_fit,
     supported,
@@ -40,6 +38,10 @@ def _path(value: str) -> str:
     if found := _MISLEADING.search(value):
         raise ValueError(f"{value!r} has {found[0]} in it, which servers read differently; remove that")
     return value
+
+
+def _path_or_none(value: str) -> str:
+    return _path(value) if value else value
 
 
 class PathMatchSpec(Spec):
@@ -70,23 +72,10 @@ class MatchSpec(Spec):
         return HttpMatch(self.path.match(), self.method or "", value_matches(self.headers), query)
 
 
-class PathChangeSpec(Spec):
+class PathChangeSpec(OneOf):
     type: Literal["ReplaceFullPath", "ReplacePrefixMatch"]
-    replace_full_path: Annotated[Text, Field(max_length=1024)] | None = None
-    replace_prefix_match: Annotated[Text, Field(max_length=1024)] | None = None
-
-    @model_validator(mode="after")
-    def _what_type_says(self) -> Self:
-        full = self.type == "ReplaceFullPath"
-        own, other = ("replaceFullPath", "replacePrefixMatch")[:: 1 if full else -1]
-        given = (self.replace_full_path, self.replace_prefix_match)[:: 1 if full else -1]
-        if given[0] is None:
-            raise ValueError(f"type {self.type} needs {own}; add it")
-        if given[1] is not None:
-            raise ValueError(f"{other} does not belong to type {self.type}; remove it")
-        if given[0] or full:
-            _path(given[0])
-        return self
+    replace_full_path: Annotated[Text, Field(max_length=1024), AfterValidator(_path)] | None = None
+    replace_prefix_match: Annotated[Text, Field(max_length=1024), AfterValidator(_path_or_none)] | None = None
 
     def change(self) -> PathChange:
         return PathChange(self.replace_full_path, self.replace_prefix_match)
@@ -112,7 +101,7 @@ class RewriteSpec(Spec):
         return Rewrite(self.hostname or "", self.path.change() if self.path else PathChange())
 
 
-class HttpFilterSpec(FilterSpec):
+class HttpFilterSpec(RouteFilterSpec):
     type: Annotated[
         Literal["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite"],
         supported(
@@ -120,7 +109,6 @@ class HttpFilterSpec(FilterSpec):
             ("CORS", "ExternalAuth", "ExtensionRef"),
         ),
     ]
-    request_mirror: MirrorSpec | None = None
     request_redirect: RedirectSpec | None = None
     url_rewrite: RewriteSpec | None = None
 
@@ -149,7 +137,6 @@ class RetrySpec(Spec):
 class HttpRuleSpec(RuleSpec):
     matches: Annotated[tuple[MatchSpec, ...], Field(max_length=64)] = ()
     filters: Annotated[tuple[HttpFilterSpec, ...], Field(max_length=16)] = ()
-    backend_refs: Annotated[tuple[BackendRefSpec, ...], Field(max_length=16)] = ()
     timeouts: TimeoutsSpec = TimeoutsSpec()
     retry: RetrySpec | None = None
 
@@ -172,16 +159,11 @@ class HttpRuleSpec(RuleSpec):
         return len(self.matches) <= 1 and all(match.path.type is PathType.PREFIX for match in self.matches)
 
     def rule(self, namespace: str) -> Rule:
-        requests, responses = header_changes(self.filters)
         redirects = [spec.request_redirect.redirect() for spec in self.filters if spec.request_redirect]
         rewrites = [spec.url_rewrite.rewrite() for spec in self.filters if spec.url_rewrite]
-        return Rule(
-            matches=tuple(spec.match() for spec in self.matches) or (HttpMatch(),),
-            backends=tuple(spec.backend(namespace) for spec in self.backend_refs),
-            name=self.name or "",
-            request_headers=requests,
-            response_headers=responses,
-            mirrors=tuple(spec.request_mirror.mirror(namespace) for spec in self.filters if spec.request_mirror),
+        matches = tuple(spec.match() for spec in self.matches) or (HttpMatch(),)
+        return replace(
+            self.with_filters(namespace, matches, self.filters),
             redirect=next(iter(redirects), None),
             rewrite=next(iter(rewrites), None),
             request_timeout=self.timeouts.request,
@@ -199,11 +181,4 @@ class HTTPRouteSpec(RouteSpec):
         return self
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> HTTPRoute:
-        return HTTPRoute(
-            namespace=namespace,
-            name=name,
-            where=where,
-            parents=self.parents(namespace),
-            rules=tuple(rule.rule(namespace) for rule in self.rules),
-            hostnames=self.hostnames,
-        )
+        return self.route(HTTPRoute, namespace, name, where, (rule.rule(namespace) for rule in self.rules))

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import model_validator
 
 from mesh.config.fields import Domain, PositiveDuration, Spec
-from mesh.config.traffic import RetrySpec, TimeoutsSpec
+from mesh.config.traffic import CallsSpec
 from mesh.model.documents import Mesh
 
 DEFAULT = Mesh()
@@ -23,27 +23,21 @@ class Certificates(Spec):
         return self
 
 
-class Defaults(Spec):
-    """What holds for every service until something more specific says otherwise."""
-
-    timeouts: TimeoutsSpec | None = None
-    retry: RetrySpec | None = None
-
-
 class MeshSpec(Spec):
     trust_domain: Domain = DEFAULT.trust_domain
     certificates: Certificates = Certificates()
-    defaults: Defaults = Defaults()
+    defaults: CallsSpec = CallsSpec()
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> Mesh:
         if name != DEFAULT.name:
             raise ValueError(f"the mesh is named default, not {name!r}; change the name")
         if namespace != DEFAULT.namespace:
             raise ValueError("the mesh is in no namespace; leave it out")
+        timeouts, retry = self.defaults.said()
         return Mesh(
             where=where,
             trust_domain=self.trust_domain,
             leaf_lifetime=self.certificates.leaf_lifetime,
-            timeouts=self.defaults.timeouts.timeouts() if self.defaults.timeouts else None,
-            retry=self.defaults.retry.retry() if self.defaults.retry else None,
+            timeouts=timeouts,
+            retry=retry,
         )

@@ -4,25 +4,30 @@ https://github.com/kubernetes-sigs/gateway-api/tree/main/apis/v1 (shared_types.g
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mesh.config.fields import HeaderName, Label, PortNumber, Spec, Text, Token
+from mesh.config.fields import Domain, HeaderName, Label, OneOf, PortNumber, Spec, Text, Token, twice
 from mesh.config.regex import expression
 from mesh.model.route import (
     GATEWAY_GROUP,
     NO_CHANGE,
     BackendRef,
+    GRPCRoute,
     HeaderChange,
+    HTTPRoute,
+    Match,
     Mirror,
     ParentRef,
+    Rule,
     ServiceRef,
     ValueMatch,
 )
+
+R = TypeVar("R", GRPCRoute, HTTPRoute)
 
 MOST_MATCHES: Final = 128
 """In all rules of one route together."""
@@ -30,7 +35,6 @@ MOST_MATCHES: Final = 128
 _VALUE: Final = re.compile(r"[!-~]+([\t ][!-~]+)*")
 _HOSTNAME: Final = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _ADDRESS: Final = re.compile(r"[0-9.]+")
-_SECTION: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
 def _changeable(name: str) -> str:
@@ -60,12 +64,6 @@ def _precise(name: str) -> str:
     return name
 
 
-def _section(name: str) -> str:
-    if not _SECTION.fullmatch(name) or len(name) > 253:
-        raise ValueError(f"{name!r} is not allowed; use a-z, 0-9 and (inside) - and dots, at most 253 characters")
-    return name
-
-
 def _refuse(value: Any) -> Any:
     raise ValueError("Gateway API has this field, Proa does not support it; remove it")
 
@@ -75,7 +73,7 @@ HeaderText = Annotated[Text, _value(4096)]
 ParameterText = Annotated[Text, _value(1024)]
 Hostname = Annotated[Text, AfterValidator(_hostname)]
 PreciseHostname = Annotated[Hostname, AfterValidator(_precise)]
-SectionName = Annotated[Text, AfterValidator(_section)]
+SectionName = Domain
 Unsupported = Annotated[Any, BeforeValidator(_refuse)]
 
 
@@ -141,9 +139,8 @@ class HeaderChangeSpec(Spec):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        names = [*(header.name for header in (*self.set, *self.add)), *self.remove]
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"the header {twice[0]} is named twice; say one thing about it")
+        if name := twice([*(header.name for header in (*self.set, *self.add)), *self.remove]):
+            raise ValueError(f"the header {name} is named twice; say one thing about it")
         return self
 
     def change(self) -> HeaderChange:
@@ -181,22 +178,15 @@ class MirrorSpec(Spec):
         return Mirror(self.backend_ref.service(namespace), share.numerator, share.denominator)
 
 
-class FilterSpec(Spec):
-    """One step of a rule: the field that its `type` names, and no other."""
+class FilterSpec(OneOf):
+    """One step of a rule."""
 
-    type: Text
     request_header_modifier: HeaderChangeSpec | None = None
     response_header_modifier: HeaderChangeSpec | None = None
 
-    @model_validator(mode="after")
-    def _what_type_says(self) -> Self:
-        fields = {str(field.alias): name for name, field in type(self).model_fields.items() if name != "type"}
-        own = next(alias for alias in fields if alias.lower() == self.type.lower())
-        if getattr(self, fields[own]) is None:
-            raise ValueError(f"a filter of type {self.type} needs {own}; add it")
-        if others := [alias for alias, name in fields.items() if alias != own and getattr(self, name) is not None]:
-            raise ValueError(f"{others[0]} does not belong to a filter of type {self.type}; remove it")
-        return self
+
+class RouteFilterSpec(FilterSpec):
+    request_mirror: MirrorSpec | None = None
 
 
 BACKEND_FILTERS: Final = ("RequestHeaderModifier", "ResponseHeaderModifier")
@@ -246,7 +236,20 @@ class ParameterMatchSpec(ValueMatchSpec):
 
 class RuleSpec(Spec):
     name: SectionName | None = None
+    backend_refs: Annotated[tuple[BackendRefSpec, ...], Field(max_length=16)] = ()
     session_persistence: Unsupported = None
+
+    def with_filters(self, namespace: str, matches: tuple[Match, ...], filters: Iterable[RouteFilterSpec]) -> Rule:
+        """What both kinds have of a rule."""
+        requests, responses = header_changes(filters)
+        return Rule(
+            matches=matches,
+            backends=tuple(spec.backend(namespace) for spec in self.backend_refs),
+            name=self.name or "",
+            request_headers=requests,
+            response_headers=responses,
+            mirrors=tuple(spec.request_mirror.mirror(namespace) for spec in filters if spec.request_mirror),
+        )
 
 
 class RouteSpec(Spec):
@@ -264,6 +267,9 @@ class RouteSpec(Spec):
         """Sorted: in which order they are written means nothing."""
         return tuple(sorted((ref.parent(namespace) for ref in self.parent_refs), key=str))
 
+    def route(self, kind: type[R], namespace: str, name: str, where: str, rules: Iterable[Rule]) -> R:
+        return kind(namespace, name, where, self.parents(namespace), tuple(rules), self.hostnames)
+
 
 def _apart(one: ParentRefSpec, other: ParentRefSpec) -> bool:
     """Whether they say which part of their common parent they mean, in the same way, and not the same part."""
@@ -274,9 +280,8 @@ def _apart(one: ParentRefSpec, other: ParentRefSpec) -> bool:
 
 def once(filters: Iterable[FilterSpec], *but: str) -> None:
     """Raises ValueError for a type of filter that is there twice, unless it is one of `but`."""
-    counts = Counter(one.type for one in filters)
-    if twice := [kind for kind, count in counts.items() if count > 1 and kind not in but]:
-        raise ValueError(f"there are two filters of type {twice[0]}; make them one")
+    if kind := twice(one.type for one in filters if one.type not in but):
+        raise ValueError(f"there are two filters of type {kind}; make them one")
 
 
 def header_changes(filters: Iterable[FilterSpec]) -> tuple[HeaderChange, HeaderChange]:
@@ -298,8 +303,7 @@ def value_matches(specs: Iterable[ValueMatchSpec]) -> tuple[ValueMatch, ...]:
 def rules_fit(rules: Iterable[tuple[str | None, int]]) -> None:
     """Judges the names of rules and their numbers of matches. Raises ValueError."""
     rules = tuple(rules)
-    names = Counter(name for name, _ in rules if name)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise ValueError(f"two rules are named {twice[0]}; rename one")
+    if name := twice(name for name, _ in rules if name):
+        raise ValueError(f"two rules are named {name}; rename one")
     if (total := sum(count for _, count in rules)) > MOST_MATCHES:
         raise ValueError(f"the rules have {total} matches; split them over routes of at most {MOST_MATCHES}")

@@ -1,11 +1,21 @@
 """Kind BackendTrafficPolicy as users write it, in the words of Envoy Gateway and Gateway API."""
 
-from collections import Counter
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mesh.config.fields import Duration, HeaderName, Label, MethodName, PositiveDuration, ServiceName, Spec, Token
+from mesh.config.fields import (
+    Duration,
+    HeaderName,
+    Label,
+    MethodName,
+    OneOf,
+    PositiveDuration,
+    ServiceName,
+    Spec,
+    Token,
+    twice,
+)
 from mesh.model.traffic import Affinity, BackendTrafficPolicy, MethodPolicy, PolicyTarget, Retry, Timeouts
 
 Trigger = Literal[
@@ -93,23 +103,26 @@ class TimeoutsSpec(Spec):
         return Timeouts(self.request, self.stream_idle, self.max_stream_duration)
 
 
+class CallsSpec(Spec):
+    """What may be said of calls: of all in the mesh, of those to a service, of those of a method."""
+
+    timeouts: TimeoutsSpec | None = None
+    retry: RetrySpec | None = None
+
+    def said(self) -> tuple[Timeouts | None, Retry | None]:
+        return self.timeouts.timeouts() if self.timeouts else None, self.retry.retry() if self.retry else None
+
+
 class MethodSpec(Spec):
     service: ServiceName
     method: MethodName
 
 
-class MethodPolicySpec(Spec):
+class MethodPolicySpec(CallsSpec):
     method: MethodSpec
-    timeouts: TimeoutsSpec | None = None
-    retry: RetrySpec | None = None
 
     def policy(self) -> MethodPolicy:
-        return MethodPolicy(
-            service=self.method.service,
-            method=self.method.method,
-            timeouts=self.timeouts.timeouts() if self.timeouts else None,
-            retry=self.retry.retry() if self.retry else None,
-        )
+        return MethodPolicy(self.method.service, self.method.method, *self.said())
 
 
 class CookieSpec(Spec):
@@ -121,19 +134,10 @@ class HeaderSpec(Spec):
     name: HeaderName
 
 
-class ConsistentHash(Spec):
+class ConsistentHash(OneOf):
     type: Literal["Header", "Cookie"]
     header: HeaderSpec | None = None
     cookie: CookieSpec | None = None
-
-    @model_validator(mode="after")
-    def _what_type_says(self) -> Self:
-        own, other = ("header", "cookie") if self.type == "Header" else ("cookie", "header")
-        if getattr(self, own) is None:
-            raise ValueError(f"type {self.type} needs {own}; add it")
-        if getattr(self, other) is not None:
-            raise ValueError(f"{other} does not belong to type {self.type}; remove it")
-        return self
 
     def affinity(self) -> Affinity:
         return Affinity(
@@ -148,29 +152,27 @@ class LoadBalancer(Spec):
     consistent_hash: ConsistentHash
 
 
-class BackendTrafficPolicySpec(Spec):
+class BackendTrafficPolicySpec(CallsSpec):
     target_refs: Annotated[tuple[TargetRef, ...], Field(min_length=1)]
-    timeouts: TimeoutsSpec | None = None
-    retry: RetrySpec | None = None
     methods: tuple[MethodPolicySpec, ...] = ()
     load_balancer: LoadBalancer | None = None
 
     @model_validator(mode="after")
     def _each_method_once(self) -> Self:
-        counts = Counter(str(one.policy()) for one in self.methods)
-        if twice := [name for name, count in counts.items() if count > 1]:
-            raise ValueError(f"methods names {twice[0]} twice; make it one entry")
+        if name := twice(str(one.policy()) for one in self.methods):
+            raise ValueError(f"methods names {name} twice; make it one entry")
         return self
 
     def resource(self, namespace: str, name: str, where: str, folder: str) -> BackendTrafficPolicy:
         targets = {PolicyTarget(ref.name, ref.section_name or "") for ref in self.target_refs}
+        timeouts, retry = self.said()
         return BackendTrafficPolicy(
             namespace=namespace,
             name=name,
             where=where,
             targets=tuple(sorted(targets)),
-            timeouts=self.timeouts.timeouts() if self.timeouts else None,
-            retry=self.retry.retry() if self.retry else None,
+            timeouts=timeouts,
+            retry=retry,
             methods=tuple(sorted((one.policy() for one in self.methods), key=str)),
             affinity=self.load_balancer.consistent_hash.affinity() if self.load_balancer else None,
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mesh.config.fields import Domain, Label, PortNumber, PositiveDuration, Spec, Text, Variable
+from mesh.config.fields import Domain, Label, PortNumber, PositiveDuration, Spec, Text, Variable, twice
 from mesh.config.fields import Duration as AnyDuration
 from mesh.model.workload import HealthCheck, HealthType, Locality, Port, Protocol, Stop, Upstream, Workload
 
@@ -176,6 +176,5 @@ def _upstreams(specs: tuple[UpstreamSpec, ...], namespace: str) -> tuple[Upstrea
 
 
 def _once(what: str, values: Iterable[object]) -> None:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise ValueError(f"{what} {twice[0]} is given twice; keep one")
+    if (value := twice(values)) is not None:
+        raise ValueError(f"{what} {value} is given twice; keep one")

@@ -238,7 +238,7 @@ PREFIX = "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, repla
         ("filters: [{type: RequestHeaderModifier}]", "needs requestHeaderModifier. Add it"),
         (
             "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {}, responseHeaderModifier: {}}]",
-            "responseHeaderModifier does not belong to a filter of type RequestHeaderModifier. Remove it",
+            "responseHeaderModifier does not belong to type RequestHeaderModifier. Remove it",
         ),
         (MODIFIER % "{set: [{name: Host, value: a}]}", "Host cannot be changed here"),
         (MODIFIER % "{set: [{name: a, value: b}], remove: [A]}", "the header a is named twice. Say one thing about it"),
