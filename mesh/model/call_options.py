@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from mesh.api.proa.v1 import options_pb2
 from mesh.model.schema import CallOptions, RateLimit
@@ -35,18 +36,13 @@ class _Reader:
         self._problems = problems
 
     def timeouts(self, said: options_pb2.CallOptions.Timeouts) -> Timeouts:
-        return Timeouts(
-            request=self._duration("timeouts.request", said.request, said.HasField("request")),
-            stream_idle=self._duration("timeouts.stream_idle", said.stream_idle, said.HasField("stream_idle")),
-            max_stream_duration=self._duration(
-                "timeouts.max_stream_duration", said.max_stream_duration, said.HasField("max_stream_duration")
-            ),
-        )
+        names = ("request", "stream_idle", "max_stream_duration")
+        return Timeouts(*(self._duration(said, name, f"timeouts.{name}") for name in names))
 
     def retry(self, said: options_pb2.CallOptions.Retry) -> Retry:
         per_retry, back_off = said.per_retry, said.per_retry.back_off
-        base = self._duration("back_off.base_interval", back_off.base_interval, back_off.HasField("base_interval"))
-        longest = self._duration("back_off.max_interval", back_off.max_interval, back_off.HasField("max_interval"))
+        base = self._duration(back_off, "base_interval", "back_off.base_interval")
+        longest = self._duration(back_off, "max_interval", "back_off.max_interval")
         if base and longest and longest < base:
             self._problem("back_off.max_interval is shorter than base_interval")
             longest = None
@@ -54,13 +50,13 @@ class _Reader:
             disabled=said.disabled if said.HasField("disabled") else None,
             num_retries=self._num_retries(said.num_retries) if said.HasField("num_retries") else None,
             triggers=self._triggers(said.retry_on),
-            per_try_timeout=self._duration("per_retry.timeout", per_retry.timeout, per_retry.HasField("timeout")),
+            per_try_timeout=self._duration(per_retry, "timeout", "per_retry.timeout"),
             base_interval=base,
             max_interval=longest,
         )
 
     def rate_limit(self, said: options_pb2.CallOptions.RateLimit) -> RateLimit | None:
-        per = self._duration("rate_limit.per", said.per, True)
+        per = self._duration(said, "per", "rate_limit.per")
         if per and 1 <= said.requests <= MOST_REQUESTS:
             return RateLimit(said.requests, per)
         self._problem("rate_limit needs `requests` and `per`")
@@ -85,14 +81,15 @@ class _Reader:
         found = {_words(known[trigger].name) for trigger in said.triggers if trigger in known and trigger}
         return tuple(sorted(found)) or None
 
-    def _duration(self, what: str, message: Duration, said: bool) -> timedelta | None:
-        if not said:
+    def _duration(self, said: Message, name: str, shown: str) -> timedelta | None:
+        if not said.HasField(name):
             return None
+        message: Duration = getattr(said, name)
         # Not ToTimedelta: it fails for what no timedelta can hold.
         seconds = message.seconds + message.nanos / 1e9
         if 0 < seconds <= LONGEST.total_seconds() and (value := timedelta(seconds=seconds)):
             return value
-        self._problem(f"{what} is not within 1 microsecond and {LONGEST.days} days")
+        self._problem(f"{shown} is not within 1 microsecond and {LONGEST.days} days")
         return None
 
     def _problem(self, text: str) -> None:

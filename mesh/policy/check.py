@@ -136,10 +136,8 @@ def _retries(policy: BackendTrafficPolicy, topology: Topology) -> Iterator[tuple
 
 
 def _unsafe(policy: BackendTrafficPolicy, retry: Retry, methods: Iterable[Method]) -> ConfigError | None:
-    triggers, names = (
-        _harmful(policy, retry),
-        sorted(m.path[1:] for m in methods if m.idempotency is Idempotency.UNKNOWN),
-    )
+    triggers = _harmful(policy, retry)
+    names = sorted(method.path[1:] for method in methods if method.idempotency is Idempotency.UNKNOWN)
     if not triggers or not names:
         return None
     asked = f"retry.retryOn: {', '.join(triggers)} can run a call twice"

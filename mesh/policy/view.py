@@ -94,8 +94,10 @@ class Views:
 
     def _in_scope(self, shape: Shape) -> tuple[Target, ...]:
         if shape.role is Role.GRPC_CLIENT:
-            return client_targets(self._topology)
-        return targets_of(shape.namespace, self._topology) if shape.upstreams is None else shape.upstreams
+            return targets_where(lambda _, port: port.protocol is Protocol.GRPC, self._topology)
+        if shape.upstreams is None:
+            return targets_where(lambda service, _: service.namespace == shape.namespace, self._topology)
+        return shape.upstreams
 
     def _reached(
         self, targets: tuple[Target, ...], namespace: str
@@ -173,27 +175,11 @@ def routed(host: VirtualHost) -> frozenset[Target]:
     return frozenset(target for route in host.routes for target in route.targets)
 
 
-def targets_of(namespace: str, topology: Topology) -> tuple[Target, ...]:
-    """Every port of every service there, sorted."""
+def targets_where(counts: Callable[[Service, ServicePort], bool], topology: Topology) -> tuple[Target, ...]:
+    """Every port of every service for which it holds, sorted."""
+    ports = ((service, port) for service in topology.services.values() for port in service.ports)
     return tuple(
-        sorted(
-            Target(namespace, service.name, port.number)
-            for service in topology.services.values()
-            if service.namespace == namespace
-            for port in service.ports
-        )
-    )
-
-
-def client_targets(topology: Topology) -> tuple[Target, ...]:
-    """Every port of every service of the mesh that speaks gRPC, sorted."""
-    return tuple(
-        sorted(
-            Target(service.namespace, service.name, port.number)
-            for service in topology.services.values()
-            for port in service.ports
-            if port.protocol is Protocol.GRPC
-        )
+        sorted(Target(service.namespace, service.name, port.number) for service, port in ports if counts(service, port))
     )
 
 
