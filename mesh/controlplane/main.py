@@ -37,6 +37,7 @@ from mesh.controlplane.workload_service import WorkloadService
 from mesh.errors import MeshError, StateError, UsageError
 from mesh.identity import core_files
 from mesh.identity.credentials import server_credentials
+from mesh.identity.private import check_private
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
@@ -189,6 +190,8 @@ async def keep_leases(registry: Registry) -> None:
 
 
 async def _loaded(state: Path) -> Registry:
+    # The key of the authority is looked at where it is read: without it everything but signing goes on.
+    check_private((state, *state.glob("state.db*")) if state.exists() else ())
     store = await Store.open(state / "state.db")
     try:
         registry, problems = await Registry.load(store, now=_now, uptime=_uptime)

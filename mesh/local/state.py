@@ -15,6 +15,7 @@ from typing import Final
 from mesh.agent.folders import LONGEST_SOCKET, log_file
 from mesh.agent.private import write_private
 from mesh.errors import StateError
+from mesh.identity.private import check_private
 
 DEFAULT_STATE: Final = Path(".proa")
 FOLDERS: Final = ("logs", "instances", "workloads")
@@ -98,6 +99,7 @@ def held(state: State) -> Iterator[None]:
     with _locked(state):
         for name in FOLDERS:
             _make(state.folder / name)
+        check_private((state.folder / "instances").glob("*/sds/**/*"))
         _forget(state)
         _make_run(state.run)
         write_private(state.run / "state", f"{state.folder}\n")

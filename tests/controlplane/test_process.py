@@ -229,6 +229,22 @@ async def test_a_state_that_cannot_be_used_is_said_without_a_traceback(start, ap
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("name", [".", "state.db", "state.db-wal"])
+async def test_a_state_that_others_may_read_is_not_used(start, api, tmp_path, name):
+    (tmp_path / "state.db").touch(0o600)
+    (tmp_path / "state.db-wal").touch(0o600)
+    path = tmp_path / name
+    path.chmod(path.stat().st_mode | 0o044)
+
+    code, said = await end_of(await start())
+
+    (complaint,) = complaints(said)
+    assert code == 1
+    assert complaint.startswith(f"error: {path}: others may read or write it (mode 0")
+    assert f"Run `chmod go= {path}`" in complaint
+    assert path.stat().st_mode & 0o044, "it is not mended in silence"
+
+
 async def test_an_xds_port_that_is_taken_is_said_as_soon_as_it_is_needed(start, api):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

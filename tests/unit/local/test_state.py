@@ -50,6 +50,28 @@ def test_one_mesh_at_a_time_and_the_second_is_told_who_has_it(state: State) -> N
         pass
 
 
+def test_a_key_that_others_may_read_is_said_at_the_start_and_not_mended_in_silence(state: State) -> None:
+    version = state.folder / "instances" / "shop.orders-0" / "sds" / "1"
+    with held(state):
+        version.mkdir(mode=0o700, parents=True)
+        version.parent.chmod(0o700)
+        (version.parent / "current").symlink_to("1")
+        (version / "id.json").touch(0o600)
+    (version / "id.json").chmod(0o640)
+
+    with (
+        pytest.raises(StateError, match=r"id\.json: others may read or write it \(mode 0640\)\. Run `chmod go= "),
+        held(state),
+    ):
+        pass
+    assert mode(version / "id.json") == 0o640
+    assert not state.run.exists()
+
+    (version / "id.json").chmod(0o600)
+    with held(state):
+        pass
+
+
 def test_what_a_crash_left_is_gone_at_the_next_start(state: State) -> None:
     crash = f"""
 import os
