@@ -2,13 +2,12 @@
 
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.agent.private import claim, keep_private
+from mesh.agent.private import claim, is_private, keep_private
 from mesh.agent.versions import CURRENT, swap_in
 from mesh.agent.way import Kept
 from mesh.errors import StateError
@@ -38,8 +37,8 @@ class ClientFolder:
         """
         with self._in_use():
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.path.stat()
-        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            private = is_private(self.path.resolve())
+        if not private:
             remedy = f"Run `chmod 700 {self.path}` if it is yours, or name another folder with --dir"
             raise StateError(
                 str(self.path), "others may look into this folder, and a private key is to be in it", remedy

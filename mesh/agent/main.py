@@ -18,7 +18,8 @@ from mesh.agent.log import log
 from mesh.agent.new_key import made_apart
 from mesh.agent.plan import Plan, plan_from
 from mesh.agent.ports import LOOPBACK, PortBook, is_free
-from mesh.agent.program import departure_on_signals, for_people, leave_no_core_file, unless
+from mesh.agent.problems import for_people
+from mesh.agent.program import departure_on_signals, leave_no_core_file, unless
 from mesh.agent.sds import read_secrets, write_secrets
 from mesh.agent.server import answered
 from mesh.agent.way import Way, way_to

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 
@@ -26,6 +27,12 @@ def keep_private(path: Path, text: str) -> bool:
         return False
     write_private(path, text)
     return True
+
+
+def is_private(folder: Path) -> bool:
+    """Whether it is a folder, not a link to one, into which nobody but this user may look. Raises OSError."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
 
 
 def claim(folder: Path) -> bool:

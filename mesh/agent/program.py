@@ -1,14 +1,13 @@
-"""What the programs of this room share: how they are told to end, and how they say what went wrong."""
+"""What the programs of this room share: how they are told to end."""
 
 import asyncio
 import resource
 import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from mesh.agent.departure import Departure
-from mesh.errors import StateError
 
 DEPARTURES: Final = {
     signal.SIGTERM: Departure.LEAVES,
@@ -56,22 +55,3 @@ async def unless(departure: asyncio.Future[Departure], work: Coroutine[Any, Any,
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-@contextmanager
-def for_people() -> Iterator[None]:
-    """Of several problems the first one comes out, as a MeshError; what is none of ours as it is: it is a bug."""
-    try:
-        yield
-    except (OSError, ExceptionGroup) as error:
-        raise _cause_of(error) from error
-
-
-def _cause_of(error: Exception) -> Exception:
-    match error:
-        case ExceptionGroup(exceptions=[first, *_]):
-            return _cause_of(first)
-        case OSError():
-            remedy = "Look whether the state folder may be written and its disk has room"
-            return StateError(str(error.filename or "state"), str(error.strerror or error), remedy)
-    return error

@@ -1,9 +1,7 @@
 """`proa agent`: what runs beside a workload on another machine."""
 
-import os
 import re
 import socket
-import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +11,9 @@ import typer
 from mesh.agent.folders import Folders
 from mesh.agent.main import Options
 from mesh.agent.main import run as run_agent
+from mesh.agent.private import is_private
 from mesh.cli.addresses import check_address
-from mesh.cli.options import ServerOption
+from mesh.cli.options import OfNamespaceOption, ServerOption, TokenOption
 from mesh.errors import StartError
 from mesh.local.state import State
 from mesh.model.names import DEFAULT_NAMESPACE, InstanceId
@@ -29,15 +28,11 @@ def run(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="The service; without, somebody starts it.")
     ] = None,
-    token: Annotated[
-        Path | None, typer.Option("--token", metavar="FILE", help="For the first certificate.", readable=False)
-    ] = None,
+    token: TokenOption = None,
     address: Annotated[
         str, typer.Option("--address", metavar="IP", help="Where callers reach it; they are told so.")
     ] = "127.0.0.1",
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Of the workload.")
-    ] = DEFAULT_NAMESPACE,
+    namespace: OfNamespaceOption = DEFAULT_NAMESPACE,
     instance: Annotated[str, typer.Option("--instance", metavar="NAME", help="Unlike any other (NAME-HOST).")] = "",
     folder: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="Where keys, ports and logs are kept.", readable=False)
@@ -71,10 +66,10 @@ def _make_private(*folders: Path) -> None:
     for folder in folders:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.lstat()
+            private = is_private(folder)
         except OSError as error:
             raise StartError(str(folder), f"it cannot be made: {error.strerror}", "Name another with --dir") from error
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        if not private:
             raise StartError(
                 str(folder), "others may look into this folder", f"Run `chmod 700 {folder}`, or name another with --dir"
             )

@@ -11,9 +11,9 @@ import typer
 
 from mesh.agent.client_folder import ClientFolder
 from mesh.agent.grpc_client import run
-from mesh.agent.program import for_people
+from mesh.agent.problems import for_people
 from mesh.cli.connection import address_of
-from mesh.cli.options import Format, ServerOption, StateOption
+from mesh.cli.options import Format, OfNamespaceOption, ServerOption, StateOption, TokenOption
 from mesh.cli.output import perhaps_unread, write
 from mesh.errors import UsageError
 from mesh.model.names import DEFAULT_NAMESPACE
@@ -28,12 +28,8 @@ def grpc(
         Path,
         typer.Option("--dir", metavar="DIR", help="Where its bootstrap and certificates are kept.", readable=False),
     ],
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Of the service account.")
-    ] = DEFAULT_NAMESPACE,
-    token: Annotated[
-        Path | None, typer.Option("--token", metavar="FILE", help="With --server host:port.", readable=False)
-    ] = None,
+    namespace: OfNamespaceOption = DEFAULT_NAMESPACE,
+    token: TokenOption = None,
     state: StateOption = None,
     server: ServerOption = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="table: the line for a shell.")] = Format.TABLE,

@@ -8,9 +8,8 @@ import typer
 from mesh.api.proa.v1 import debug_pb2, debug_pb2_grpc
 from mesh.cli.addresses import local_address
 from mesh.cli.connection import SECONDS, connected
-from mesh.cli.options import Format, ServerOption, StateOption
+from mesh.cli.options import ConfigFormat, ConfigOutputOption, ServerOption, StateOption
 from mesh.cli.output import write
-from mesh.errors import UsageError
 from mesh.model.topology import Address
 from mesh.snapshot.plain import plain
 
@@ -36,14 +35,12 @@ def snapshot(
     node: Annotated[str, typer.Argument(metavar="NODE", help="NAMESPACE/WORKLOAD/INSTANCE, or the end of it.")],
     state: StateOption = None,
     server: ServerOption = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
+    output: ConfigOutputOption = ConfigFormat.JSON,
 ) -> None:
     """Print what a proxy of a running mesh is being told.
 
     The keys are those of `proa render`; private keys are left out.
     """
-    if output is Format.TABLE:
-        raise UsageError("-o table", "a configuration is no table", "Write -o json or -o yaml")
     with connected(state, server) as channel:
         stub = debug_pb2_grpc.DebugServiceStub(channel)
         told = stub.GetSnapshot(debug_pb2.GetSnapshotRequest(node_id=node), timeout=SECONDS)

@@ -16,6 +16,13 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
+class ConfigFormat(StrEnum):
+    """Of what is no table."""
+
+    JSON = Format.JSON
+    YAML = Format.YAML
+
+
 # readable=False: whether the folder can be used is told by whoever uses it, with what to do.
 StateOption = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="Folder of the mesh (.proa).", readable=False)
@@ -23,12 +30,17 @@ StateOption = Annotated[
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="ADDRESS", help="Control API, unix:/path or host:port.")
 ]
+ConfigOutputOption = Annotated[ConfigFormat, typer.Option("--output", "-o", help="How to print it.")]
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print the answer.")]
 NamespaceOption = Annotated[
     str | None, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Only this namespace.")
 ]
 AllNamespacesOption = Annotated[
     bool, typer.Option("--all-namespaces", "-A", help="Every namespace; so it is without -n.")
+]
+OfNamespaceOption = Annotated[str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Its namespace.")]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token", metavar="FILE", help="For the first certificate by TCP.", readable=False)
 ]
 FilesOption = Annotated[
     list[str], typer.Option("--file", "-f", metavar="FILE|DIR|-", help="YAML file, folder of them, or - ; repeatable.")

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from mesh.cli.options import Format
+from mesh.cli.options import ConfigFormat, Format
 
 
 def as_json(message: Message) -> dict[str, Any]:
@@ -41,9 +41,9 @@ def show(answer: Message, output: Format, columns: Sequence[str], rows: Iterable
         write(as_json(answer), output)
 
 
-def write(value: Any, output: Format) -> None:
+def write(value: Any, output: Format | ConfigFormat) -> None:
     """`value` as JSON, or as YAML; a list of documents in YAML is a stream of them."""
-    if output is Format.JSON:
+    if output == Format.JSON:
         print(json.dumps(value, indent=2, ensure_ascii=False))
     else:
         print(as_yaml(value), end="")

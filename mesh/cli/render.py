@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli.options import FilesOption, Format
+from mesh.cli.options import ConfigFormat, ConfigOutputOption, FilesOption
 from mesh.cli.output import report, write
 from mesh.cli.sources import source_files
-from mesh.errors import UsageError
 from mesh.local.render import rendered
 from mesh.local.state import State
 
@@ -27,14 +26,12 @@ def render(
             readable=False,
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="json or yaml.")] = Format.JSON,
+    output: ConfigOutputOption = ConfigFormat.JSON,
 ) -> None:
     """Print a proxy's configuration, from files alone.
 
     It is the exact one: bootstrap, listeners, routes, clusters, endpoints.
     """
-    if output is Format.TABLE:
-        raise UsageError("-o table", "a configuration is no table", "Write -o json or -o yaml")
     found = rendered(source_files(files), proxy, State.at(state) if state else None)
     report(found.problems)
     report(found.warnings, "warning")

@@ -11,7 +11,7 @@ import typer
 
 from mesh.api.proa.v1 import tokens_pb2, tokens_pb2_grpc
 from mesh.cli.connection import SECONDS, connected
-from mesh.cli.options import Format, OutputOption, ServerOption, StateOption, duration_of
+from mesh.cli.options import Format, OfNamespaceOption, OutputOption, ServerOption, StateOption, duration_of
 from mesh.cli.output import ago, count, show
 from mesh.errors import StateError, UsageError
 from mesh.model.names import DEFAULT_NAMESPACE
@@ -23,9 +23,7 @@ token = typer.Typer()
 def create(
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="Where it is written; - is stdout.")],
     workload: Annotated[str, typer.Argument(metavar="[WORKLOAD]", help="Whom it lets in.")] = "",
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Of the workload.")
-    ] = DEFAULT_NAMESPACE,
+    namespace: OfNamespaceOption = DEFAULT_NAMESPACE,
     service_account: Annotated[
         str, typer.Option("--service-account", metavar="NAME", help="In place of a workload: of gRPC clients.")
     ] = "",

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from mesh.agent.problems import for_people
 from mesh.local.race import race
 from mesh.local.state import State, held
 from mesh.local.supervisor import THIS_MACHINE, Audience, Files, Reach, Supervisor
@@ -31,21 +32,18 @@ async def run(
     Raises MeshError when the state folder cannot be used, no document can, or not all is ready within `timeout`.
     However it ends, no process and no socket of the mesh is left.
     """
-    with held(state), _interrupts() as (first, second):
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                mesh = Supervisor(state, tasks, audience, reach, ca)
-                serving = await race(mesh.serve(files, timeout), first.wait())
-                if first.is_set():
-                    audience.note("ending: calls that run may end first; a second Ctrl-C ends everything at once")
-                stopping = await race(mesh.stop(), second.wait())
-                if second.is_set():
-                    await mesh.kill()
-            audience.note("ended")
-            for done in (serving, stopping):
-                done.result()
-        except BaseExceptionGroup as group:
-            raise _first_cause(group) from group
+    with for_people(), held(state), _interrupts() as (first, second):
+        async with asyncio.TaskGroup() as tasks:
+            mesh = Supervisor(state, tasks, audience, reach, ca)
+            serving = await race(mesh.serve(files, timeout), first.wait())
+            if first.is_set():
+                audience.note("ending: calls that run may end first; a second Ctrl-C ends everything at once")
+            stopping = await race(mesh.stop(), second.wait())
+            if second.is_set():
+                await mesh.kill()
+        audience.note("ended")
+        for done in (serving, stopping):
+            done.result()
         return not second.is_set()
 
 
@@ -72,11 +70,3 @@ def _interrupts() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
-
-
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """A group says that several tasks may have failed; to a person the first failure is what went wrong."""
-    cause: BaseException = group
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause

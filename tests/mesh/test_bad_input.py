@@ -178,7 +178,7 @@ def test_a_state_folder_that_cannot_be_used(
             ["get", "workloads", "--server", "unix:/no/such.sock"], 1, "the control plane does not answer", id="nobody"
         ),
         pytest.param(
-            ["render", "-f", str(BOOKSTORE), "--proxy", "x", "-o", "table"], 2, "is no table", id="a table of JSON"
+            ["render", "-f", str(BOOKSTORE), "--proxy", "x", "-o", "table"], 2, "'table' is not one of", id="a table"
         ),
     ],
 )
