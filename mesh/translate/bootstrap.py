@@ -33,6 +33,7 @@ from mesh.translate.wrappers import duration, typed_config
 STATS: Final = (
     "cluster_manager.warming_clusters",
     "control_plane.connected_state",
+    "envoy.overload_actions.reset_high_memory_stream.count",
     "http.inbound.downstream_cx_active",
     "http.inbound.downstream_rq_active",
     "http.outbound.downstream_rq_active",

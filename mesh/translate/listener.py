@@ -107,6 +107,6 @@ def _plain(name: str, address: Address, only: listener_components_pb2.Filter) ->
         traffic_direction=base_pb2.OUTBOUND,
         drain_type=listener_pb2.Listener.MODIFY_ONLY,
         enable_reuse_port=boolean(False),
-        ignore_global_conn_limit=True,
+        bypass_overload_manager=True,
         filter_chains=[_Chain(name="plaintext", filters=[only])],
     )

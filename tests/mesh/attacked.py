@@ -77,19 +77,19 @@ class Door:
         """Connects, says it and reads to the end. Without a context in plaintext."""
         return await asyncio.to_thread(_say, self.address, data, context, patience)
 
-    @asynccontextmanager
-    async def tunnel(self, context: ssl.SSLContext) -> AsyncIterator[str]:
-        """A local address that leads here with the certificate of `context`, for clients that look at host names."""
-        host, port = self.address
 
-        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            there, back = await asyncio.open_connection(host, port, ssl=context)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_pump(reader, back))
-                both.create_task(_pump(there, writer))
+@asynccontextmanager
+async def tunnel(address: tuple[str, int], context: ssl.SSLContext) -> AsyncIterator[str]:
+    """A local address that leads there with the certificate of `context`, for clients that look at host names."""
 
-        async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
-            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*address, ssl=context)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_pump(reader, back))
+            both.create_task(_pump(there, writer))
+
+    async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bookstore.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
 from mesh.agent.sds import read_secrets, write_secrets
 from tests.intruders import Authority, Credentials, any_server
-from tests.mesh.attacked import OPENER, Attacked, Door, Seen, legitimate_calls, status
+from tests.mesh.attacked import OPENER, Attacked, Door, Seen, legitimate_calls, status, tunnel
 from tests.mesh.load import DEADLINE, connected
 from tests.mesh.running import BOOKSTORE, admin, documents, soon, start, wait_until_ready, workload
 
@@ -274,7 +274,7 @@ async def test_a_grpc_call_cannot_order_a_proxy_about_nor_bring_too_many_headers
     orders = (("x-envoy-upstream-rq-timeout-ms", "1"), ("x-envoy-upstream-stream-duration-ms", "1"), ("a_key", "v"))
     many = tuple((f"key-{n}", "v") for n in range(100))
     context = attacked.context(attacked.ca.leaf(ORDERS), "h2")
-    async with door.tunnel(context) as address, connected(address) as channel:
+    async with tunnel(door.address, context) as address, connected(address) as channel:
         stub: Any = inventory_pb2_grpc.InventoryServiceStub(channel)
         for _ in range(10):
             await stub.GetStock(inventory_pb2.GetStockRequest(book_id=42), timeout=DEADLINE, metadata=orders)

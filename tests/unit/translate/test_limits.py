@@ -31,8 +31,8 @@ def test_only_callers_have_to_hurry() -> None:
     [listener, *plain] = map(as_json, SCENARIOS["grpc"].own.listeners)
     assert listener["filter_chains"][0]["transport_socket_connect_timeout"] == "5s"
     assert listener["listener_filters_timeout"] == "5s"
-    assert not listener.get("ignore_global_conn_limit")
-    assert all(one["ignore_global_conn_limit"] for one in plain)
+    assert not listener.get("bypass_overload_manager")
+    assert all(one["bypass_overload_manager"] for one in plain)
 
 
 def test_names_with_underscores_are_for_grpc_alone() -> None:
