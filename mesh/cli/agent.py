@@ -4,7 +4,7 @@ import re
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,11 +14,14 @@ from mesh.agent.main import run as run_agent
 from mesh.agent.private import is_private
 from mesh.cli.addresses import check_address
 from mesh.cli.options import OfNamespaceOption, ServerOption, TokenOption
-from mesh.errors import StartError
+from mesh.errors import StartError, UsageError
 from mesh.local.state import State
 from mesh.model.names import DEFAULT_NAMESPACE, InstanceId
 
 agent = typer.Typer()
+
+NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+"""Of what becomes a part of a node id and of paths; documents say more about names."""
 
 
 @agent.command()
@@ -44,8 +47,12 @@ def run(
     DIR: a token is needed once.
     """
     check_address(address)
+    who = InstanceId(namespace, workload, instance or _default_name(workload))
+    for option, name in (("--namespace", namespace), ("--workload", workload), ("--instance", who.instance)):
+        if not NAME.fullmatch(name):
+            raise UsageError(option, f"{name!r} cannot be a name", "Use a-z, 0-9, - and ., at most 253 characters")
     state = State.at(folder)
-    folders = Folders(state.folder, state.run, InstanceId(namespace, workload, instance or _default_name(workload)))
+    folders = Folders(state.folder, state.run, who)
     _make_private(state.folder, state.run)
     options = Options(server or "", folders, host=address, token=token, command=tuple(command or ()))
     try:
