@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +25,15 @@ def open_log(path: Path) -> int:
 
 
 async def keep_short(*paths: Path) -> None:
-    """Sets aside what is in a log whenever it has grown too large, until it is cancelled."""
+    """Sets aside what is in a log whenever it has grown too large, until it is cancelled.
+
+    What cannot be done, for example because the disk is full, is tried again.
+    """
     while True:
         for path in paths:
             if size(path) > LARGEST:
-                await asyncio.to_thread(set_aside, path)
+                with suppress(OSError):
+                    await asyncio.to_thread(set_aside, path)
         await asyncio.sleep(LOOK)
 
 

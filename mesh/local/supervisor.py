@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from mesh.agent.backoff import restarts
-from mesh.agent.logfile import last_lines
+from mesh.agent.logfile import keep_short, last_lines
 from mesh.agent.ports import LOOPBACK, PortBook
 from mesh.agent.private import write_private
 from mesh.api.proa.v1 import documents_pb2
@@ -105,6 +105,7 @@ class Supervisor:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_start(timeout))
+            tasks.create_task(keep_short(self._state.control_plane_log))
             await self._start_control_plane()
             await self._replace_files(files)
             tasks.create_task(self._registry.follow_workloads(self._on_workloads))

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mesh.agent.logfile import LARGEST
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, documents_pb2, documents_pb2_grpc
 from mesh.model.topology import Address
 from tests.intruders import Authority, Credentials, any_server
@@ -31,6 +32,7 @@ from tests.mesh.control_plane.plane import (
     Plane,
     code_of_view,
 )
+from tests.mesh.running import soon
 
 pytestmark = pytest.mark.envoy
 
@@ -223,6 +225,15 @@ async def test_what_is_too_large_is_refused(plane: Plane, port: str) -> None:
             await channel.unary_unary(method)(bytes(large), timeout=20)
         assert caught.value.code() is EXHAUSTED
     assert plane.failures == []
+
+
+async def test_no_log_grows_without_end(plane: Plane) -> None:
+    """Whoever can reach a port can have a line written for each connection."""
+    log = plane.mesh.state.control_plane_log
+    with log.open("a") as more:
+        more.write("Handshake failed\n" * (LARGEST // 16))
+    await soon(lambda: log.stat().st_size < LARGEST / 2)
+    assert log.with_name(f"{log.name}.1").stat().st_size <= LARGEST
 
 
 SAYS = """
