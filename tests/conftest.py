@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ ENDS_WITHIN = 10.0
 
 def pytest_configure(config: pytest.Config) -> None:
     """What tests start is known by the folder of its sockets, and gone with it in the end, however that comes."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # `make test &` in a script: what tests start would not hear a Ctrl-C either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return  # one of several, which inherits what is set here
     folder = tempfile.mkdtemp(prefix="proa-tests-", dir="/tmp")

@@ -126,18 +126,19 @@ def start(
     state: Path,
     *files: Path | str,
     env: dict[str, str] | None = None,
-    timeout: str = "60s",
+    timeout: str = "",
     options: Iterable[str] = (),
     within: Iterable[str] = (),
 ) -> RunningMesh:
     """`proa up FILES --state STATE`, not ready yet; `within` are the words of a program that runs it elsewhere."""
     state.parent.mkdir(parents=True, exist_ok=True)
+    limit = timeout or f"{READY_WITHIN * patience():.0f}s"
     output = state.with_name(f"{state.name}.{time.monotonic_ns()}.up")
     # A test run that is killed takes its meshes along.
     launcher = [sys.executable, "-I", "-S", launcher_file, "--parent", str(os.getpid()), "--"]
     with output.open("ab") as stream:
         process = subprocess.Popen(
-            [*launcher, *within, *PROA, "up", *map(str, files), "--state", str(state), "--timeout", timeout, *options],
+            [*launcher, *within, *PROA, "up", *map(str, files), "--state", str(state), "--timeout", limit, *options],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -173,10 +174,17 @@ def eventually(
 ) -> T:
     """What `condition` gives as soon as it is something; fails after `within` seconds, on a busy machine more."""
     deadline = time.monotonic() + within * patience()
+    asked = time.monotonic()
     while not (value := condition()):
         assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.05)
+        time.sleep(_pause(asked))
+        asked = time.monotonic()
     return value
+
+
+def _pause(asked: float) -> float:
+    """Seconds until a condition is looked at again. To ask for it should not be what the machine is busy with."""
+    return max(0.05, 2 * (time.monotonic() - asked))
 
 
 async def soon(
@@ -184,9 +192,11 @@ async def soon(
 ) -> T:
     """As `eventually`, while other tasks go on."""
     deadline = time.monotonic() + within * patience()
+    asked = time.monotonic()
     while not (value := await asyncio.to_thread(condition)):
         assert time.monotonic() < deadline, otherwise()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(_pause(asked))
+        asked = time.monotonic()
     return value
 
 
