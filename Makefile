@@ -79,11 +79,12 @@ $(BUF): Makefile
 	npm install --silent --no-audit --no-fund --prefix build/node @bufbuild/buf@$(BUF_VERSION)
 	@touch $@
 
-# Most tests wait for something, so two at a time take half as long. The tests of one file stay together, and share a mesh.
+# Unit tests compute: one worker for each core. Most others wait for something, so there are more of them, and whoever has
+# nothing left takes from the others.
 .PHONY: test
 test: setup  ## every test, real Envoys included; first the pure rooms, which the unit tests cover completely
-	$(BIN)/pytest tests/unit --cov
-	$(BIN)/pytest --ignore=tests/unit --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest tests/unit --cov --numprocesses=logical
+	$(BIN)/pytest --ignore=tests/unit --numprocesses=3 --dist=worksteal
 
 .PHONY: test-long
 test-long: export PROA_EFFORT := 10
