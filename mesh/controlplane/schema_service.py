@@ -15,6 +15,7 @@ from mesh.controlplane.schema_view import service_schema
 from mesh.errors import LimitError, NotFoundError, ProtocolError, UsageError
 from mesh.model.descriptors import LARGEST_SET, digest_of
 from mesh.model.names import InstanceId
+from mesh.model.printable import printable
 from mesh.model.workload import Workload
 from mesh.registry.known import Offer, Origin, Source
 from mesh.registry.registry import Registry
@@ -143,15 +144,10 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
             size=message.size,
             # A clock that is ahead must not keep later ones out.
             read_at=min(read_at, self._now()),
-            undescribed=tuple(_printable(name) for name in message.undescribed[:MOST_UNDESCRIBED]),
-            problem=_printable(message.problem),
+            undescribed=tuple(printable(name, LONGEST_TEXT) for name in message.undescribed[:MOST_UNDESCRIBED]),
+            problem=printable(message.problem, LONGEST_TEXT),
         )
         return instance, offer
-
-
-def _printable(text: str) -> str:
-    """What a service may say on somebody's terminal, as it may be a service's own words."""
-    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
 
 
 async def _received(messages: Messages, offer: Offer) -> bytes:

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from mesh.api.proa.v1 import agents_pb2, documents_pb2
 from mesh.errors import MeshError, UsageError
 from mesh.model.documents import Key
+from mesh.model.printable import printable
 from mesh.model.topology import Address
 from mesh.registry.leases import Addresses, Loaded, Report
 
@@ -50,9 +51,9 @@ def addresses(message: agents_pb2.Addresses) -> Addresses:
         return Addresses(
             inbound={port: _address(text) for port, text in message.inbound.items()},
             app={port: _address(text) for port, text in message.app.items()},
-            upstreams={name[:LONGEST]: _address(text) for name, text in message.upstreams.items()},
+            upstreams={_said(name): _address(text) for name, text in message.upstreams.items()},
             outbound=_address(message.outbound),
-            admin=message.admin[:LONGEST],
+            admin=_said(message.admin),
         )
     except ValueError as error:
         raise UsageError("hello", f"an address cannot be read: {error}", _REMEDY) from error
@@ -72,17 +73,17 @@ def report(message: agents_pb2.InstanceReport) -> Report:
     """No more of it than an agent has to say."""
     return Report(
         healthy=message.healthy,
-        reason=message.reason[:LONGEST],
+        reason=_said(message.reason),
         pid=message.pid,
         agent_pid=message.agent_pid,
         envoy_pid=message.envoy_pid,
-        envoy_version=message.envoy_version[:LONGEST],
+        envoy_version=_said(message.envoy_version),
         envoy_ready=message.envoy_ready,
         service_restarts=message.service_restarts,
         envoy_restarts=message.envoy_restarts,
         exposed=_few(message.exposed),
         loaded=tuple(
-            Loaded(one.serial[:LONGEST], one.issuer[:LONGEST], one.not_after.ToDatetime(UTC), _few(one.roots))
+            Loaded(_said(one.serial), _said(one.issuer), one.not_after.ToDatetime(UTC), _few(one.roots))
             for one in message.loaded[:MOST_NAMED]
         ),
     )
@@ -105,7 +106,11 @@ def report_message(value: Report) -> agents_pb2.InstanceReport:
 
 
 def _few(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(text[:LONGEST] for text in texts[:MOST_NAMED])
+    return tuple(map(_said, texts[:MOST_NAMED]))
+
+
+def _said(text: str) -> str:
+    return printable(text, LONGEST)
 
 
 def _address(text: str) -> Address:

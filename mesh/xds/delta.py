@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from mesh.model.printable import printable
 from mesh.snapshot.resource import Resource
 from mesh.xds.known import Form
 from mesh.xds.ledger import asked_first
@@ -25,7 +26,7 @@ class DeltaStream(Stages):
         if subscription is None:
             self._open(type_url, request)
             return None
-        error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
+        error = printable(request.error_detail.message, MAX_ERROR) if request.HasField("error_detail") else None
         answer = subscription.acknowledge(request.response_nonce, error, now)
         if request.resource_names_subscribe or request.resource_names_unsubscribe:
             self._check_limits(request.resource_names_subscribe)

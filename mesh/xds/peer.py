@@ -7,6 +7,7 @@ from typing import Final
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.errors import IdentityError, ProtocolError
 from mesh.model.names import InstanceId
+from mesh.model.printable import printable
 from mesh.model.workload import Locality
 
 LONGEST_ID: Final = 800
@@ -63,8 +64,8 @@ def _peer(node: base_pb2.Node, identity: str) -> Peer:
         raise ProtocolError("xds", f"the node id is longer than {LONGEST_ID} characters", "Send that of the bootstrap")
     if not node.id:
         raise ProtocolError("xds", "the first message of the stream has no node id", "Set node.id in Envoy's bootstrap")
-    locality = Locality(node.locality.region[:LONGEST_ID], node.locality.zone[:LONGEST_ID])
-    return Peer(node.id, identity, locality, _envoy_version(node)[:LONGEST_ID])
+    region, zone = (printable(one, LONGEST_ID) for one in (node.locality.region, node.locality.zone))
+    return Peer(node.id, identity, Locality(region, zone), printable(_envoy_version(node), LONGEST_ID))
 
 
 def _is_client(node_id: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
+from mesh.model.printable import printable
 from mesh.xds.known import Form
 from mesh.xds.ledger import WILDCARD, WILDCARD_TYPES, asked_first, version_of
 from mesh.xds.messages import Answer, Response
@@ -42,7 +43,7 @@ class SotwStream(Stages):
             return None
         if self._is_stale(type_url, request.response_nonce):
             return None
-        error = request.error_detail.message[:MAX_ERROR] if request.HasField("error_detail") else None
+        error = printable(request.error_detail.message, MAX_ERROR) if request.HasField("error_detail") else None
         answer = subscription.acknowledge(request.response_nonce, error, now)
         if not self._lists_the_same(request, type_url):
             self._follow(subscription, request.resource_names)

@@ -161,6 +161,24 @@ async def test_of_what_an_agent_says_no_more_is_kept_than_it_has_to_say(plane):
         assert len(kept.exposed) == len(kept.loaded[0].roots) == 100
 
 
+async def test_nothing_that_an_agent_says_is_an_order_to_a_terminal(plane):
+    await plane.client.start_with(workload("orders"))
+    order = "\x1b[2J\x9b2J\r\nall is well"
+    loaded = agents_pb2.LoadedCertificate(serial=order, issuer=order, roots=[order])
+    report = agents_pb2.InstanceReport(
+        healthy=True, agent_pid=7, reason=order, envoy_version=order, exposed=[order], loaded=[loaded]
+    )
+    async with plane.client.attached() as agent:
+        await agent.call.write(agents_pb2.AttachRequest(report=report))
+        await plane.client.instances(is_healthy)
+        (lease,) = plane.registry.leases.values()
+        kept = wire.report_message(lease.report)
+        one = kept.loaded[0]
+        assert {kept.reason, kept.envoy_version, *kept.exposed, one.serial, one.issuer, *one.roots} == {
+            " [2J 2J  all is well"
+        }
+
+
 async def test_a_stream_that_says_nothing_is_refused(client):
     call = client.agents.Attach()
     await call.done_writing()

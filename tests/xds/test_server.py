@@ -8,7 +8,8 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse
+from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from mesh.errors import StartError
 from mesh.identity.credentials import server_credentials
 from mesh.model.names import Identity
@@ -142,6 +143,22 @@ async def test_the_board_says_how_far_a_proxy_is(control_plane: ControlPlane) ->
         assert proxy is not None
         assert (proxy.state, proxy.last_nack) == (ProxyState.NACKED, "a: no such thing")
         assert (proxy.report.bytes_sent, proxy.report.resources_sent) == (len("good") + len("bad"), 2)
+
+
+async def test_nothing_that_a_proxy_says_is_an_order_to_a_terminal(control_plane: ControlPlane) -> None:
+    order = "\x1b[2J\x9b2J\r\nall is well"
+    node = base_pb2.Node(id=NODE, user_agent_version=order)
+    control_plane.publish(a_resource(CLUSTER, "a"))
+    async with control_plane.channel() as channel:
+        stream = Stream(channel)
+        await stream.send(DeltaDiscoveryRequest(type_url=CLUSTER, node=node).SerializeToString())
+        await stream.ask(CLUSTER, nonce=(await stream.receive()).nonce, error=order)
+        assert await control_plane.board.wait_synced(SOON)
+        proxy = control_plane.board.proxy(NODE)
+        assert proxy is not None
+        assert proxy.last_nack == "a: [2J 2J all is well"
+        assert proxy.envoy_version.isprintable()
+        assert all(one.error.isprintable() for of_type in proxy.report.types for one in of_type.refused)
 
 
 async def test_messages_are_counted_by_type_over_all_streams(control_plane: ControlPlane) -> None:

@@ -261,7 +261,7 @@ def test_sotw_nack_of_the_very_first_response_is_a_nack() -> None:
     proxy = SotwProxy({CLUSTER: {"a": "1"}})
     [response] = proxy.ask(CLUSTER)
 
-    assert proxy.nack(response, "bad cluster") == []
+    assert proxy.nack(response, "bad\x1bcluster") == []
 
     [refusal] = proxy.refusals
     assert (refusal.type_url, [one.name for one in refusal.resources], refusal.error) == (CLUSTER, ["a"], "bad cluster")
