@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mesh.errors import UsageError
+from mesh.model.duration import duration
 
 
 class Format(StrEnum):
@@ -50,8 +51,6 @@ TimeoutOption = Annotated[str, typer.Option("--timeout", metavar="DURATION", hel
 
 def duration_of(text: str, option: str = "--timeout") -> timedelta:
     """Raises UsageError for anything but `250ms`, `5s`, `1m30s`."""
-    from mesh.config.fields import duration  # takes longer to import than most commands to run
-
     try:
         return duration(text)
     except ValueError as error:

@@ -9,16 +9,11 @@ from typing import Annotated, Any, Final, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from mesh.model.duration import duration
+
 V = TypeVar("V")
 
 # Always with fullmatch: to `$` a newline at the end is no difference.
-_DURATION: Final = re.compile(r"([0-9]{1,5}(h|m|s|ms)){1,4}")
-_UNITS: Final = {
-    "h": timedelta(hours=1),
-    "m": timedelta(minutes=1),
-    "s": timedelta(seconds=1),
-    "ms": timedelta(milliseconds=1),
-}
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}")
@@ -57,22 +52,6 @@ class OneOf(Spec):
 def twice(values: Iterable[V]) -> V | None:
     """The first value that is there more than once."""
     return next((value for value, count in Counter(values).items() if count > 1), None)
-
-
-def duration(text: str) -> timedelta:
-    """A duration as Gateway API writes it (GEP-2257): `250ms`, `1m30s`. Raises ValueError for anything else."""
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration; write for example 250ms, 5s or 1m30s")
-    return sum((int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)(ms|h|m|s)", text)), timedelta())
-
-
-def shown(length: timedelta) -> str:
-    """A duration as `duration` reads it, to the millisecond."""
-    rest, parts = round(length / timedelta(milliseconds=1)), []
-    for unit, one in _UNITS.items():
-        count, rest = divmod(rest, one // timedelta(milliseconds=1))
-        parts += [f"{count}{unit}"] if count else []
-    return "".join(parts) or "0s"
 
 
 def _duration(value: Any) -> timedelta:

@@ -4,8 +4,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mesh.api.proa.v1 import documents_pb2
-from mesh.config.fields import shown
 from mesh.config.traffic import SPELLED
+from mesh.model.duration import shown
 from mesh.model.schema import Idempotency, Method
 from mesh.policy.calls import Decided
 from mesh.policy.explain import Explained

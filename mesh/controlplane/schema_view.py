@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.api.proa.v1 import schema_pb2
-from mesh.config.fields import shown
+from mesh.model.duration import shown
 from mesh.model.schema import CallOptions, Idempotency, Method
 from mesh.model.topology import Service, Topology
 from mesh.model.workload import Protocol, Workload

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.config.fields import duration, shown
+from mesh.model.duration import duration, shown
 
 
 @pytest.mark.parametrize("text", ["0s", "250ms", "1s500ms", "1m30s", "24h", "99999h"])
