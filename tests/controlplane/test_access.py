@@ -223,11 +223,21 @@ async def test_a_stream_of_a_role_ends_with_its_token(remote: Remote) -> None:
 
 async def test_a_stream_of_a_role_ends_when_its_token_expires(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "LOOK", timedelta(milliseconds=50))
+    tokens, looks = remote.plane.registry.tokens, asyncio.Semaphore(0)
+
+    async def looked_at(id_: str, check: Any = tokens.check) -> Any:
+        expires = await check(id_)
+        looks.release()
+        return expires
+
+    tokens.check = looked_at  # type: ignore[method-assign]
     async with remote.as_role("viewer") as channel:
         watch = Client(channel).status.WatchInstances(status_pb2.WatchInstancesRequest())
         await watch.read()
-        later = remote.plane.registry.tokens.now() + LIFETIME
-        remote.plane.registry.tokens.now = lambda: later
+        for _ in ("at the door", "once it is open"):
+            await looks.acquire()
+        later = tokens.now() + LIFETIME
+        tokens.now = lambda: later
         async with asyncio.timeout(5):
             assert await watch.code() is DENIED
         assert "has expired" in await watch.details()

@@ -44,6 +44,7 @@ def test_descriptors_are_left_for_everything_else() -> None:
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "grpc.server_handshake_timeout_ms" in tcp.XDS
     monkeypatch.setitem(tcp.XDS, "grpc.server_handshake_timeout_ms", 300)
     monkeypatch.setattr(tcp, "connections", lambda servers, first_contacts: 4)
 
