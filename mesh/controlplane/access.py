@@ -14,6 +14,7 @@ from cryptography import x509
 
 from mesh.controlplane.errors import Refused, status_of
 from mesh.controlplane.limits import Calls
+from mesh.controlplane.requests import Requests, parsed
 from mesh.errors import AccessError, MeshError
 from mesh.identity.ca import serial
 from mesh.model.names import Identity, Person
@@ -252,48 +253,66 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _behind(door: Door, refused: Refused, method: str, handler: Any) -> Handler:
+    parse = handler.request_deserializer
+
+    async def refuse(context: Any, error: MeshError) -> NoReturn:
+        log.warning("access_refused method=%s peer=%s reason=%s", method, context.peer(), error)
+        status = status_of(error)
+        refused(status.name)
+        await context.abort(status, str(error))
+        raise AssertionError("abort does not return")
+
     async def enter(context: Any) -> None:
         try:
             CALLER.set(await door.enter(method, context))
         except MeshError as error:
-            log.warning("access_refused method=%s peer=%s reason=%s", method, context.peer(), error)
-            status = status_of(error)
-            refused(status.name)
-            await context.abort(status, str(error))
+            await refuse(context, error)
 
-    codecs = {
-        "request_deserializer": handler.request_deserializer,
-        "response_serializer": handler.response_serializer,
-    }
-    if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(_call(enter, handler.unary_unary), **codecs)
-    if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(_stream(enter, door, handler.unary_stream), **codecs)
-    return grpc.stream_stream_rpc_method_handler(_stream(enter, door, handler.stream_stream), **codecs)
+    async def read(content: bytes, context: Any) -> Any:
+        try:
+            return parsed(method, parse, content) if parse else content
+        except MeshError as error:
+            await refuse(context, error)
 
-
-Enter = Callable[[Any], Awaitable[None]]
-
-
-def _call(enter: Enter, serve: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def behind(request: Any, context: Any) -> Any:
+    async def begin(content: bytes, context: Any) -> Any:
         await enter(context)
-        return await serve(request, context)
+        return await read(content, context)
+
+    async def begin_stream(contents: Any, context: Any) -> Any:
+        await enter(context)
+        return Requests(contents, lambda content: read(content, context)) if parse else contents
+
+    # Without a deserializer: gRPC would parse what nobody has let in yet.
+    codecs = {"response_serializer": handler.response_serializer}
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(_call(begin, handler.unary_unary), **codecs)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(_stream(begin, door, handler.unary_stream), **codecs)
+    return grpc.stream_stream_rpc_method_handler(_stream(begin_stream, door, handler.stream_stream), **codecs)
+
+
+Begin = Callable[[Any, Any], Awaitable[Any]]
+"""Lets the caller in, then says what it asks for."""
+
+
+def _call(begin: Begin, serve: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def behind(content: Any, context: Any) -> Any:
+        return await serve(await begin(content, context), context)
 
     return behind
 
 
-def _stream(enter: Enter, door: Door, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _stream(begin: Begin, door: Door, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     if not inspect.isasyncgenfunction(serve):
 
-        async def writes(request: Any, context: Any) -> None:
-            await enter(context)
+        async def writes(content: Any, context: Any) -> None:
+            request = await begin(content, context)
             await _until_closed(asyncio.ensure_future(serve(request, context)), door, context)
 
         return writes
 
-    async def yields(request: Any, context: Any) -> AsyncIterator[Any]:
-        await enter(context)
+    async def yields(content: Any, context: Any) -> AsyncIterator[Any]:
+        request = await begin(content, context)
         closed = asyncio.ensure_future(door.closed(context))
         responses = serve(request, context)
         try:
