@@ -94,7 +94,7 @@ def test_a_file_that_holds_no_token_is_refused_by_its_name(tmp_path: Path, text:
     ("server", "words"),
     [
         pytest.param("somewhere", "is not host:port", id="no port"),
-        pytest.param("host:port", "invalid literal", id="no number"),
+        pytest.param("host:port", "is not host:port", id="no number"),
         pytest.param("no.such.host.invalid:7443", "this name leads nowhere", id="no such host"),
     ],
 )
