@@ -272,11 +272,17 @@ def _behind(door: Door, refused: Refused, method: str, handler: Any) -> Handler:
         try:
             return parsed(method, parse, content) if parse else content
         except MeshError as error:
-            await refuse(context, error)
+            problem = error.with_traceback(None)
+        del content
+        return await refuse(context, problem)
 
     async def begin(content: bytes, context: Any) -> Any:
-        await enter(context)
-        return await read(content, context)
+        try:
+            await enter(context)
+            return await read(content, context)
+        finally:
+            # What is raised outlives the call, with all frames that it came through, until garbage is collected.
+            del content
 
     async def begin_stream(contents: Any, context: Any) -> Any:
         await enter(context)
@@ -297,7 +303,11 @@ Begin = Callable[[Any, Any], Awaitable[Any]]
 
 def _call(begin: Begin, serve: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def behind(content: Any, context: Any) -> Any:
-        return await serve(await begin(content, context), context)
+        try:
+            request = await begin(content, context)
+        finally:
+            del content
+        return await serve(request, context)
 
     return behind
 
@@ -306,13 +316,19 @@ def _stream(begin: Begin, door: Door, serve: Callable[[Any, Any], Any]) -> Calla
     if not inspect.isasyncgenfunction(serve):
 
         async def writes(content: Any, context: Any) -> None:
-            request = await begin(content, context)
+            try:
+                request = await begin(content, context)
+            finally:
+                del content
             await _until_closed(asyncio.ensure_future(serve(request, context)), door, context)
 
         return writes
 
     async def yields(content: Any, context: Any) -> AsyncIterator[Any]:
-        request = await begin(content, context)
+        try:
+            request = await begin(content, context)
+        finally:
+            del content
         closed = asyncio.ensure_future(door.closed(context))
         responses = serve(request, context)
         try:

@@ -68,6 +68,8 @@ def _guarded_call(call: Callable[[Any, Any], Awaitable[Any]], refused: Refused) 
         try:
             return await call(request, context)
         except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
+            # What is raised outlives the call, with its frames, until garbage is collected.
+            del request
             await _abort(context, error, refused)
 
     return guarded
@@ -81,6 +83,7 @@ def _guarded_stream(
             async for response in call(request, context):
                 yield response
         except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
+            del request
             await _abort(context, error, refused)
 
     return guarded

@@ -1,6 +1,9 @@
 """What somebody sends is read when it is known who that is, and of a workload no more than it has to say."""
 
 import asyncio
+import gc
+import tracemalloc
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -22,6 +25,8 @@ async def answer(channel: grpc.aio.Channel, method: str, content: bytes) -> tupl
     call = channel.stream_stream(method)(timeout=20, wait_for_ready=True)
     await call.write(content)
     await call.done_writing()
+    with suppress(grpc.aio.AioRpcError):
+        await call.read()
     async with asyncio.timeout(20):
         return await call.code(), await call.details()
 
@@ -43,6 +48,24 @@ async def test_what_nobody_has_let_in_is_not_parsed(remote: Remote, monkeypatch:
     async with remote.as_role("operator") as operator:
         await answer(operator, APPLY, EMPTY)
         assert read == [len(EMPTY)]
+
+
+async def test_what_was_refused_is_not_kept_until_garbage_is_collected(remote: Remote) -> None:
+    megabyte = b"\0" * 1024 * 1024
+    async with remote.as_workload("orders") as orders:
+        await answer(orders, APPLY, megabyte)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for method in (APPLY, "/grpc.health.v1.Health/Check", "/proa.v1.WorkloadService/WatchWorkloads") * 3:
+                code, _ = await answer(orders, method, megabyte)
+                assert code in (DENIED, grpc.StatusCode.INVALID_ARGUMENT)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+    assert kept < 2 * len(megabyte)
 
 
 async def test_a_message_of_a_workload_is_bounded(remote: Remote) -> None:
