@@ -45,11 +45,13 @@ def set_aside(path: Path) -> None:
     older = path.with_name(f"{path.name}.1")
     new = older.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with path.open("rb+") as log, os.fdopen(descriptor, "wb") as kept:
-        log.seek(max(0, size(path) - LARGEST))
-        shutil.copyfileobj(log, kept, LARGEST // 10)
+    with path.open("rb+") as log:
+        with os.fdopen(descriptor, "wb") as kept:
+            log.seek(max(0, size(path) - LARGEST))
+            shutil.copyfileobj(log, kept, LARGEST // 10)
+        # First kept, then emptied: who finds the log empty finds the other, and a crash between the two loses nothing.
+        new.replace(older)
         log.truncate(0)
-    new.replace(older)
 
 
 def size(path: Path) -> int:
