@@ -39,10 +39,11 @@ class DeltaStream(Stages):
 
         What the client brings from an earlier stream is not sent again.
         """
-        held = request.initial_resource_versions
-        for listed in (held, held.values(), request.resource_names_subscribe):
-            self._check_limits(listed)
-        names, is_all = asked_first(type_url, request.resource_names_subscribe)
+        # Each look at a field of names makes their strings anew.
+        held, listed = dict(request.initial_resource_versions), tuple(request.resource_names_subscribe)
+        for said in (held, held.values(), listed):
+            self._check_limits(said)
+        names, is_all = asked_first(type_url, listed)
         subscription = Subscription(type_url, Form.DELTA, names, wildcard=is_all)
         if held:
             subscription.bring({name: Resource(name, type_url, b"", version) for name, version in held.items()})

@@ -69,10 +69,10 @@ _asked: Final = Memo[tuple[str, Form, frozenset[str], bool], Asked](lambda key: 
 class Step:
     """The way from one knowledge to the next: what is to be said, if anything, and what the client knows afterwards.
 
-    `awaited` are the names in it that others wait for, `replaced` what the client had of what it is about.
+    `awaited` are the names in it that others wait for, `total` is the digest of what the client has afterwards.
     """
 
-    __slots__ = ("_after", "_content", "_total_before", "_version", "asked", "awaited", "delta", "replaced", "there")
+    __slots__ = ("_after", "_content", "_version", "asked", "awaited", "delta", "there", "total")
 
     def __init__(
         self,
@@ -80,15 +80,13 @@ class Step:
         there: Named,
         delta: Delta | None,
         awaited: tuple[str, ...],
-        replaced: tuple[Resource, ...],
-        total_before: int,
+        total: int,
     ) -> None:
         self.asked = asked
         self.there = there
         self.delta = delta
         self.awaited = awaited
-        self.replaced = replaced
-        self._total_before = total_before
+        self.total = total
         self._version = ""
         self._after: ref[Known] | None = None
         self._content: Content | None = None
@@ -98,26 +96,20 @@ class Step:
         found = self._after() if self._after else None
         if found is None:
             found = known(self.asked, self.there)
-            found.total = self._total()
+            found.total = self.total
             self._after = ref(found)
         return found
 
     def content(self, version: str) -> Content:
         """What is said, under a `version` that somebody has chosen or under its own."""
         if self._content is None or self._content.version != (version or self._version):
-            self._version = self._version or version_of_total(self._total())
+            self._version = self._version or version_of_total(self.total)
             version = version or self._version
             said = self.delta or Delta()
             if self.asked.form is Form.FULL:
                 said = replace(self.asked.everything(self.there), removed=said.removed)
             self._content = Content(self.asked.type_url, version, said.resources, said.removed, whole=said.whole)
         return self._content
-
-    def _total(self) -> int:
-        if self.asked.wildcard:
-            return self.asked.total(self.there)
-        told = self.delta.resources if self.delta else ()
-        return (self._total_before + total(told) - total(self.replaced)) % MODULUS
 
 
 class Known:
@@ -179,15 +171,13 @@ class Known:
         return (there[name] for name in (names if self.asked.wildcard else names & self.asked.names) if name in there)
 
     def _step(self, there: Named) -> Step | None:
-        if self.total is None:
-            self.total = self.asked.total(self.there)
         due = self.asked.everything(there) if self.is_new else self._due(there)
         if not self._is_usual(due, there):
             return None
         removed = () if self.asked.form is Form.CHANGED else due.removed
         delta = replace(due, removed=removed) if due.resources or removed or self.is_unanswered else None
         awaited = (*self._news(due), *removed)
-        return Step(self.asked, there, delta, awaited, self._replaced(due), self.total)
+        return Step(self.asked, there, delta, awaited, self._total_after(due, there))
 
     def _due(self, there: Named) -> Delta:
         """What is to be said of what there is, and that the rest is not there; both sorted by name."""
@@ -209,11 +199,15 @@ class Known:
             return due.whole
         return (one.name for one in due.resources if self.is_new or self._is_news(one))
 
-    def _replaced(self, due: Delta) -> tuple[Resource, ...]:
-        if self.is_new:
-            return ()
+    def _total_after(self, due: Delta, there: Named) -> int:
+        """What `due` adds to the digest of what the client has, and takes from it."""
+        if self.asked.wildcard:
+            return self.asked.total(there)
+        if self.total is None:
+            self.total = self.asked.total(self.there)
         names = (*(one.name for one in due.resources), *due.removed)
-        return tuple(filter(None, map(self.there.get, names)))
+        had = () if self.is_new else filter(None, map(self.there.get, names))
+        return (self.total + total(due.resources) - total(had)) % MODULUS
 
     def _is_news(self, resource: Resource) -> bool:
         """New endpoints of a cluster that has some are none; those that follow a changed cluster are."""

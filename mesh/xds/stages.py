@@ -163,7 +163,7 @@ class Stages:
     def _check_limits(self, listed: Collection[str] = ()) -> None:
         if max(len(listed), sum(one.burden() for one in self._subscriptions.values())) > MAX_NAMES:
             raise _too_much()
-        if any(len(name) > MAX_NAME for name in listed):
+        if max(map(len, listed), default=0) > MAX_NAME:
             raise LimitError("xds", f"a name or version has more than {MAX_NAME} characters", "Ask for what is there")
 
     def _note_busy(self, state: State) -> None:
