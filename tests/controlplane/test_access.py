@@ -114,6 +114,31 @@ async def code_of(channel: grpc.aio.Channel, method: str) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
+def test_who_lets_in_is_an_admin_and_who_changes_something_an_operator() -> None:
+    """Said a second time, since nobody notices a row that has become another."""
+
+    def named(who: Who) -> set[str]:
+        return {method.rpartition(".")[2] for method, needs in WHO.items() if needs is who}
+
+    tokens = {f"TokenService/{name}" for name in ("CreateToken", "ListTokens", "RevokeToken")}
+    assert named(Who.ADMIN) == {
+        *tokens,
+        "CaService/RotateRoot",
+        "IdentityService/RestoreIdentity",
+        "IdentityService/RevokeIdentity",
+    }
+    assert named(Who.OPERATOR) == {
+        *(f"DocumentService/{name}" for name in ("ApplyDocuments", "ReplaceFileSet", "DeleteDocuments")),
+        *(f"WorkloadService/{name}" for name in ("ScaleWorkload", "RestartWorkload")),
+        *(f"SchemaService/{name}" for name in ("PushSchema", "DeletePushedSchema")),
+        "AuditService/ListAudit",
+    }
+    assert named(Who.CERTIFIED) == {
+        "TokenService/RedeemToken",
+        *(f"Health/{name}" for name in ("Check", "Watch", "List")),
+    }
+
+
 @pytest.mark.parametrize("role", [*PEOPLE, "workload"])
 async def test_a_caller_may_what_its_row_says_and_nothing_else(remote: Remote, role: str) -> None:
     open_ = remote.as_workload("orders") if role == "workload" else remote.as_role(role)
