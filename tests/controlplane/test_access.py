@@ -268,6 +268,22 @@ async def test_a_stream_of_a_role_ends_when_its_token_expires(remote: Remote, mo
         assert "has expired" in await watch.details()
 
 
+@pytest.mark.parametrize("by", ["identity", "serial"])
+async def test_a_revoked_workload_makes_no_call_on_a_connection_that_is_open(remote: Remote, by: str) -> None:
+    key = new_key()
+    signed = await remote.plane.client.signed(key, namespace="shop", workload="orders")
+    async with remote.as_(key, signed.chain_pem) as channel:
+        plan: Any = agents_pb2_grpc.AgentServiceStub(channel).GetLaunchPlan
+        asked = agents_pb2.GetLaunchPlanRequest(namespace="shop", workload="orders")
+        assert (await plan(asked)).plan.service == "orders"
+
+        await remote.plane.registry.revoke(signed.serial if by == "serial" else "spiffe://proa.local/ns/shop/sa/orders")
+
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await plan(asked)
+        assert (refused.value.code(), "was revoked" in str(refused.value.details())) == (DENIED, True)
+
+
 async def test_the_audit_log_knows_a_person_by_role_and_token(remote: Remote) -> None:
     async with remote.as_role("operator") as channel:
         await Client(channel).apply(policy("retry", "orders"))
