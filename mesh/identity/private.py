@@ -9,9 +9,15 @@ from mesh.errors import StateError
 
 
 def check_private(paths: Iterable[Path]) -> None:
-    """Raises StateError for the first that others may read or write, with what to do. Links count for nothing."""
+    """Raises StateError for the first that others may read or write, with what to do. Links count for nothing.
+
+    Neither does what is gone meanwhile: a process that ends takes files of its database with it.
+    """
     for path in paths:
-        found = path.lstat()
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
         if stat.S_ISLNK(found.st_mode):
             continue
         if found.st_uid != os.getuid():
