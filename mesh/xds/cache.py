@@ -21,7 +21,7 @@ class Cache:
     def __init__(self) -> None:
         self._snapshots: dict[str, Snapshot] = {}
         self._endpoints: dict[Locality, Named] = {}
-        self._states: dict[str, State] = {}
+        self._states: dict[str, tuple[Locality, State]] = {}
         self._watchers = Watchers()
 
     def publish(self, node_id: str, snapshot: Snapshot) -> None:
@@ -40,22 +40,27 @@ class Cache:
         """`assignments`, by cluster name, are all that there are for the nodes of `locality`."""
         if self._endpoints.get(locality) != assignments:
             self._endpoints[locality] = Named(assignments)
+            self._states.clear()
             self._watchers.notify(locality)
 
     def withdraw_endpoints(self, locality: Locality) -> None:
         """Nobody is there any more. Whoever still is keeps what it has, too."""
         self._endpoints.pop(locality, None)
+        self._states.clear()
 
     def state(self, node_id: str, locality: Locality) -> State | None:
-        """What the node should have now, or None while nothing is published for it."""
+        """What the node should have now, or None while nothing is published for it.
+
+        The same object as long as it says the same, which is quick to see.
+        """
+        known = self._states.get(node_id)
+        if known and known[0] is locality:
+            return known[1]
         snapshot = self._snapshots.get(node_id)
         if snapshot is None:
             return None
-        endpoints = self._endpoints.get(locality, NOTHING)
-        state = self._states.get(node_id)
-        if state is None or state.of(ENDPOINT) is not endpoints:
-            # The same object as long as it says the same, which is quick to see.
-            state = self._states[node_id] = State({**snapshot.resources, ENDPOINT: endpoints})
+        state = State({**snapshot.resources, ENDPOINT: self._endpoints.get(locality, NOTHING)})
+        self._states[node_id] = locality, state
         return state
 
     def version(self, node_id: str) -> str:

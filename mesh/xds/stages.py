@@ -241,7 +241,7 @@ class Stages:
         return (subscription.sent_at if since is None else min(subscription.sent_at, since)) + SILENCE
 
     def _note_waiting_traffic(self, state: State) -> None:
-        if not any(one.changed(state.of(one.type_url)) for one in self._traffic()):
+        if not any(one.type_url in TRAFFIC and one.changed(state.of(one.type_url)) for one in self._busy):
             self._traffic_waits_since = None
         elif self._traffic_waits_since is None:
             self._traffic_waits_since = self._now
