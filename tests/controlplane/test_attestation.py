@@ -1,6 +1,6 @@
 """Who gets a certificate: with a token for a first one, with the certificate before it for the next."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import grpc
@@ -87,6 +87,21 @@ async def test_a_token_with_a_role_is_for_no_workload_and_the_other_way_round(sh
     join = await shop.client.token(**ORDERS)
     with pytest.raises(grpc.aio.AioRpcError, match="it is for a workload"):
         await shop.client.tokens.RedeemToken(tokens_pb2.RedeemTokenRequest(token=join, csr=new_key().csr))
+
+
+async def test_a_certificate_for_a_role_is_for_minutes_and_no_longer_than_its_token(shop):
+    redeem = shop.client.tokens.RedeemToken
+    for lifetime, most in ((timedelta(hours=1), timedelta(minutes=5)), (timedelta(seconds=30), timedelta(seconds=30))):
+        token = await shop.client.token(role="viewer", lifetime=lifetime)
+        signed = await redeem(tokens_pb2.RedeemTokenRequest(token=token, csr=new_key().csr))
+        assert signed.not_after.ToDatetime(UTC) <= today() + most
+
+
+async def test_a_token_with_a_role_may_be_counted(shop):
+    token = await shop.client.token(role="viewer", uses=1)
+    await shop.client.tokens.RedeemToken(tokens_pb2.RedeemTokenRequest(token=token, csr=new_key().csr))
+    with pytest.raises(grpc.aio.AioRpcError, match="as often as it may be"):
+        await shop.client.tokens.RedeemToken(tokens_pb2.RedeemTokenRequest(token=token, csr=new_key().csr))
 
 
 @pytest.mark.parametrize(

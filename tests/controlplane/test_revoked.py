@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 
 from mesh.api.proa.v1 import access_pb2, access_pb2_grpc, agents_pb2, documents_pb2
+from mesh.controlplane import identity_service
 from mesh.identity.ca import serial
 from mesh.identity.key import Key, new_key, signature_by
 from mesh.model.names import InstanceId
@@ -97,7 +98,7 @@ async def test_an_identity_that_is_revoked_gets_no_certificate_and_attaches_noth
 async def test_one_certificate_is_revoked_and_others_of_the_identity_are_not(shop, identities):
     (lost, lost_chain, _), (kept, kept_chain, _) = await certificate(shop), await certificate(shop)
     number = serial(x509.load_pem_x509_certificate(lost_chain.encode()))
-    await identities.RevokeIdentity(access_pb2.RevokeIdentityRequest(serial=number.upper()))
+    await identities.RevokeIdentity(access_pb2.RevokeIdentityRequest(serial=f"00:{number.upper()}"))
 
     assert "it was revoked" in await refusal(shop.client.agents.SignCertificate(renewal(lost, lost_chain)))
     assert (await shop.client.agents.SignCertificate(renewal(kept, kept_chain))).serial
@@ -134,7 +135,7 @@ async def test_what_was_not_revoked_is_not_restored(shop, identities):
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_every_kind_of_change_is_in_the_audit_log_with_who_made_it(shop, identities):
+async def test_every_kind_of_change_is_in_the_audit_log_with_who_made_it(shop, identities, monkeypatch):
     await shop.client.apply(policy("retry", "orders"))
     key = documents_pb2.DocumentKey(kind="BackendTrafficPolicy", namespace="shop", name="retry")
     await shop.client.documents.DeleteDocuments(documents_pb2.DeleteDocumentsRequest(keys=[key]))
@@ -156,6 +157,8 @@ async def test_every_kind_of_change_is_in_the_audit_log_with_who_made_it(shop, i
     ]
     assert {one.who for one in entries} == {"the owner of the socket"}
     assert len((await audit.ListAudit(access_pb2.ListAuditRequest(most=2))).entries) == 2
+    monkeypatch.setattr(identity_service, "MOST_ENTRIES", 3)
+    assert len((await audit.ListAudit(access_pb2.ListAuditRequest(most=1_000_000))).entries) == 3
 
 
 async def test_the_stream_of_its_agent_ends_so_that_it_comes_back_when_it_may(shop, identities):

@@ -75,6 +75,9 @@ def test_no_two_roots_share_a_name_or_a_key_identifier() -> None:
     one, other = root_of(an_authority()), root_of(an_authority())
 
     assert one.subject != other.subject
+    assert one.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0, (
+        "leaves, and no authority"
+    )
     assert (
         one.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         != other.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
