@@ -4,7 +4,7 @@ import pytest
 
 from mesh.errors import LimitError, ProtocolError
 from mesh.snapshot.types import CLUSTER, ROUTE
-from mesh.xds.stages import MAX_ERROR, MAX_NAMES, MAX_TYPES
+from mesh.xds.stages import MAX_ERROR, MAX_NAME, MAX_NAMES, MAX_TYPES
 from tests.unit.xds.proxy import Proxy, SotwProxy
 
 AS_MANY_AS_ALLOWED = [f"name {number}" for number in range(MAX_NAMES)]
@@ -41,6 +41,24 @@ def test_too_many_names_in_later_requests_and_over_all_types_are_refused() -> No
 def test_too_many_versions_are_refused() -> None:
     with pytest.raises(LimitError):
         Proxy({}).ask(CLUSTER, held=dict.fromkeys([*AS_MANY_AS_ALLOWED, "one more"], "1"))
+
+
+@pytest.mark.parametrize("client", [Proxy, SotwProxy], ids=["delta", "sotw"])
+def test_names_and_types_that_are_too_long_are_refused(client: type[Proxy | SotwProxy]) -> None:
+    longest = "x" * MAX_NAME
+    proxy = client({})
+    proxy.ask(ROUTE, longest)
+
+    for ask in (lambda: client({}).ask(ROUTE, longest + "x"), lambda: proxy.ask(ROUTE, longest + "x")):
+        with pytest.raises(LimitError, match="a name or version has more than"):
+            ask()
+    with pytest.raises(LimitError):
+        client({}).ask(longest + "x", "a")
+
+
+def test_versions_that_are_too_long_are_refused() -> None:
+    with pytest.raises(LimitError):
+        Proxy({}).ask(CLUSTER, held={"a": "1" * (MAX_NAME + 1)})
 
 
 def test_names_that_were_dropped_do_not_count() -> None:
