@@ -141,3 +141,24 @@ metadata: {name: default}
 spec:
   certificates: {leafLifetime: 60s}
 """
+
+
+def test_the_limits_are_those_that_are_promised() -> None:
+    """By docs/security.md. The other tests put smaller ones in their place."""
+    promised = {
+        "server_handshake_timeout_ms": 10_000,
+        "http2.settings_timeout": 10_000,
+        "max_metadata_size": 8_192,
+        "absolute_max_metadata_size": 16_384,
+        "max_concurrent_streams": 100,
+    }
+    of_strangers = {
+        "max_allowed_incoming_connections": 256,
+        "max_receive_message_length": 131_072,
+        "max_concurrent_streams": 4,
+        "max_connection_idle_ms": 5_000,
+        "max_connection_age_ms": 60_000,
+    }
+    assert {name: tcp.GUARDED[f"grpc.{name}"] for name in promised} == promised
+    assert {name: tcp.FIRST_CONTACT[f"grpc.{name}"] for name in of_strangers} == of_strangers
+    assert (limits.CALLS, limits.CALLS_PER_INSTANCE) == (256, 4)
