@@ -354,10 +354,11 @@ async def test_too_many_names_are_refused_and_other_streams_are_not_disturbed(co
         assert versions(await other.receive()) == {"a": "2"}
 
 
-async def test_a_message_of_50_megabytes_is_refused(control_plane: ControlPlane) -> None:
+@pytest.mark.parametrize("mebibytes", [4.1, 50])
+async def test_a_message_that_is_too_large_is_refused(control_plane: ControlPlane, mebibytes: float) -> None:
     async with control_plane.channel() as channel:
         stream = Stream(channel)
-        await stream.send(bytes(50 * 1024 * 1024))
+        await stream.send(bytes(int(mebibytes * 1024 * 1024)))
 
         assert (await stream.end())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 
