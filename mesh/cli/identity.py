@@ -20,7 +20,11 @@ SerialOption = Annotated[str, typer.Option("--serial", metavar="SERIAL", help="O
 
 @identity.command()
 def revoke(
-    who: WhoArgument = "", serial: SerialOption = "", state: StateOption = None, server: ServerOption = None
+    who: WhoArgument = "",
+    serial: SerialOption = "",
+    allow_unresolved: Annotated[bool, typer.Option("--allow-unresolved", help="Also one that nobody has.")] = False,
+    state: StateOption = None,
+    server: ServerOption = None,
 ) -> None:
     """Take an identity back, or one certificate.
 
@@ -29,7 +33,7 @@ def revoke(
     """
     _one_of(who, serial)
     with connected(state, server) as channel:
-        request = access_pb2.RevokeIdentityRequest(identity=who, serial=serial)
+        request = access_pb2.RevokeIdentityRequest(identity=who, serial=serial, allow_unresolved=allow_unresolved)
         done = access_pb2_grpc.IdentityServiceStub(channel).RevokeIdentity(request, timeout=SECONDS).revoked
     print(f"{done.identity or done.serial} is revoked", file=sys.stderr)
 

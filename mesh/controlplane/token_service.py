@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -103,16 +104,4 @@ class TokenService(tokens_pb2_grpc.TokenServiceServicer):
 
 
 def _message(one: Token) -> tokens_pb2.Token:
-    return tokens_pb2.Token(
-        id=one.id,
-        namespace=one.namespace,
-        service_account=one.service_account,
-        role=one.role,
-        uses=one.uses,
-        used=one.used,
-        created=one.created,
-        expires=one.expires,
-        created_by=one.created_by,
-        note=one.note,
-        revoked=one.revoked,
-    )
+    return tokens_pb2.Token(**{name: value for name, value in asdict(one).items() if name != "spent_for"})

@@ -120,13 +120,58 @@ async def test_what_is_revoked_outlives_a_restart(shop, identities, opened):
         pytest.param({"identity": "spiffe://other/ns/shop/sa/orders"}, id="another trust domain"),
         pytest.param({"identity": "proa-system/control-plane"}, id="the control plane"),
         pytest.param({"serial": "orders"}, id="no number"),
-        pytest.param({"serial": "ab", "identity": "x"}, id="both"),
+        pytest.param({"identity": "../x"}, id="a path"),
+        pytest.param({"identity": "a,b/c"}, id="two names"),
+        pytest.param({"identity": "shop/", "allow_unresolved": True}, id="half a name, whoever has it"),
+        pytest.param({"identity": "spiffe://proa.local/ns/Shop/sa/orders\n"}, id="a line"),
+        pytest.param({"serial": "1"}, id="part of a number"),
+        pytest.param({"serial": "ab" * 21}, id="a number and more"),
+        pytest.param({"serial": "ab" * 20, "identity": "shop/orders"}, id="both"),
     ],
 )
 async def test_what_cannot_be_revoked_is_refused(shop, identities, wish):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await identities.RevokeIdentity(access_pb2.RevokeIdentityRequest(**wish))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("shop/order", "Did you mean shop/orders?"),
+        ("spiffe://proa.local/ns/shop/sa/order", "Did you mean shop/orders?"),
+        ("bank/xyz", "Look at: proa get workloads -A"),
+    ],
+)
+async def test_an_identity_that_nobody_has_is_not_revoked_in_the_place_of_another(shop, identities, name, remedy):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await identities.RevokeIdentity(access_pb2.RevokeIdentityRequest(identity=name))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert f"{remedy} If it is not there yet, or not any more: --allow-unresolved" in str(caught.value.details())
+    assert not shop.registry.state.revoked
+
+    for _ in range(2):
+        request = access_pb2.RevokeIdentityRequest(identity=name, allow_unresolved=True)
+        assert (await identities.RevokeIdentity(request)).revoked.identity in shop.registry.state.revoked
+
+
+async def test_the_identity_of_a_token_an_instance_or_a_list_is_one_that_somebody_has(shop, identities):
+    await shop.client.token(namespace="office", service_account="clerk")
+    hello = agents_pb2.Hello(namespace="office", service_account="teller", instance="x")
+    call = shop.client.agents.Attach()
+    await call.write(agents_pb2.AttachRequest(hello=hello))
+    await call.read()
+    for name in ("office/clerk", "office/teller", "office/teller"):
+        await identities.RevokeIdentity(access_pb2.RevokeIdentityRequest(identity=name))
+
+
+async def test_what_could_not_be_revoked_today_is_restored_as_it_is_listed(shop, identities):
+    for name in ("1", "spiffe://proa.local/ns/a,b/sa/c"):
+        await shop.registry.revoke(name)
+    for one in (await identities.ListRevoked(access_pb2.ListRevokedRequest())).revoked:
+        request = access_pb2.RestoreIdentityRequest(identity=one.identity, serial=one.serial)
+        await identities.RestoreIdentity(request)
+    assert not shop.registry.state.revoked
 
 
 async def test_what_was_not_revoked_is_not_restored(shop, identities):
