@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from mesh.api.proa.v1 import agents_pb2
 from mesh.errors import AccessError, NotFoundError, UsageError
 from mesh.identity import token
-from mesh.identity.ca import CertificateAuthority
+from mesh.identity.ca import CertificateAuthority, public_key
 from mesh.identity.proof import leaf_serial, proven
 from mesh.model.names import Identity, control_plane_identity
 from mesh.registry.operations import client, desired_one
@@ -43,6 +43,7 @@ class JoinToken:
         if (claims.namespace, claims.service_account) != (identity.namespace, identity.service_account):
             problem = f"it is for {claims.subject}, not for {identity.namespace}/{identity.service_account}"
             raise AccessError(f"token {claims.id}", problem, token.ANOTHER)
+        public_key(request.csr, identity.uri)  # a use is not spent on what cannot be signed
         await self._tokens.spend(claims.id, request.csr)
         return identity
 

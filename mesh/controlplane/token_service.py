@@ -12,7 +12,7 @@ from mesh.controlplane.access import PEOPLE
 from mesh.controlplane.attestation import identity_for
 from mesh.errors import AccessError, UsageError
 from mesh.identity import token
-from mesh.identity.ca import CertificateAuthority
+from mesh.identity.ca import CertificateAuthority, public_key
 from mesh.identity.token import Claims
 from mesh.model.names import Person
 from mesh.registry.caller import CALLER
@@ -64,8 +64,9 @@ class TokenService(tokens_pb2_grpc.TokenServiceServicer):
         claims = token.read(request.token, await self._tokens.key(), now)
         if not claims.role:
             raise AccessError(f"token {claims.id}", "it is for a workload", "Use it with `proa agent run`")
-        await self._tokens.spend(claims.id, request.csr)
         person = Person(authority.trust_domain, claims.role, claims.id)
+        public_key(request.csr, person.uri)  # a use is not spent on what cannot be signed
+        await self._tokens.spend(claims.id, request.csr)
         leaf = authority.issue(request.csr, person, (), self._now(), min(SESSION, claims.expires - now))
         log.info("token_redeemed id=%s role=%s peer=%s", claims.id, claims.role, context.peer())
         return tokens_pb2.RedeemTokenResponse(

@@ -100,7 +100,7 @@ class CertificateAuthority:
             raise IdentityError(identity.uri, problem, "Use the trust domain that the mesh was first started with")
         ends = min(one.not_valid_after_utc for one in (self._certificate, *self._intermediates))
         not_after = min((now + lifetime).replace(microsecond=0), ends)
-        key = _public_key(csr_der, identity.uri)
+        key = public_key(csr_der, identity.uri)
         names = [x509.UniformResourceIdentifier(identity.uri), *(x509.DNSName(name) for name in dns_names)]
         leaf = (
             _unsigned(key, x509.Name([]), self._certificate.subject, now - BACKDATED, not_after)
@@ -196,7 +196,8 @@ def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_
     )
 
 
-def _public_key(csr_der: bytes, asker: str) -> ec.EllipticCurvePublicKey:
+def public_key(csr_der: bytes, asker: str) -> ec.EllipticCurvePublicKey:
+    """The key in a request, a P-256 key that has signed it. Raises IdentityError for any other request."""
     remedy = "Send a PKCS#10 request (DER) with a P-256 key, signed by that key"
     try:
         request = x509.load_der_x509_csr(csr_der)

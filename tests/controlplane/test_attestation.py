@@ -65,6 +65,18 @@ async def test_a_token_is_for_its_account_in_its_namespace_alone(shop, other):
     assert (await shop.client.tokens.ListTokens(tokens_pb2.ListTokensRequest())).tokens[0].used == 0
 
 
+async def test_a_request_that_cannot_be_signed_uses_up_no_token(shop):
+    join, role = await shop.client.token(**ORDERS), await shop.client.token(role="viewer", uses=1)
+    for csr in (b"", b"nonsense", new_key().csr[:-1]):
+        code, words = await refused(shop.client, csr=csr, token=join, **ORDERS)
+        assert (code, "its certificate request cannot be read" in words) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        with pytest.raises(grpc.aio.AioRpcError, match="its certificate request cannot be read"):
+            await shop.client.tokens.RedeemToken(tokens_pb2.RedeemTokenRequest(token=role, csr=csr))
+
+    listed = (await shop.client.tokens.ListTokens(tokens_pb2.ListTokensRequest())).tokens
+    assert [one.used for one in listed] == [0, 0]
+
+
 async def test_a_token_is_for_every_workload_with_its_account(shop):
     token = await shop.client.token(**ORDERS)
     request = agents_pb2.SignCertificateRequest(namespace="shop", workload="clerk", csr=new_key().csr, token=token)
