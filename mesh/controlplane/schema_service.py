@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import grpc
 
@@ -17,12 +18,13 @@ from mesh.model.descriptors import LARGEST_SET, digest_of
 from mesh.model.names import InstanceId
 from mesh.model.printable import printable
 from mesh.model.workload import Workload
+from mesh.registry.caller import CALLER, Caller
 from mesh.registry.known import Offer, Origin, Source
 from mesh.registry.registry import Registry
 from mesh.registry.schemas import reading_of
 
 TRANSFERS: Final = 4
-"""So many descriptor sets are taken in at one time; other agents wait for their turn."""
+"""So many descriptor sets are taken in at one time, one of each identity; other agents wait for their turn."""
 
 PATIENCE: Final = 30.0
 """Seconds for an agent to send its descriptors."""
@@ -46,6 +48,7 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         self._registry = registry
         self._now = now
         self._transfers = asyncio.Semaphore(TRANSFERS)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def ReportSchema(
         self, request_iterator: Messages, context: Any
@@ -60,9 +63,10 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{instance.node_id} is not attached")
         content = None
         if self._is_new(offer):
-            await self._transfers.acquire()
-            # Not `async with`: a generator that waits in `yield` while its stream breaks is not resumed.
-            context.add_done_callback(lambda _: self._transfers.release())
+            for turn in (self._turn_of(CALLER.get()), self._transfers):
+                await turn.acquire()
+                # Not `async with`: a generator that waits in `yield` while its stream breaks is not resumed.
+                context.add_done_callback(lambda _, turn=turn: turn.release())
             if self._is_new(offer):  # nobody has sent it meanwhile
                 yield schema_pb2.ReportSchemaResponse(wanted=schema_pb2.SchemaWanted())
                 content = await _received(request_iterator, offer)
@@ -122,6 +126,11 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
         await self._registry.forget_schema(origin)
         log.info("schema_forgotten service=%s/%s", request.namespace, request.service)
         return schema_pb2.DeletePushedSchemaResponse()
+
+    def _turn_of(self, caller: Caller) -> asyncio.Semaphore:
+        """One at a time for an identity: it could keep all others waiting. The socket's owner harms only himself."""
+        alone = asyncio.Semaphore()
+        return self._turns.setdefault(caller.identity, alone) if caller.identity else alone
 
     def _is_new(self, offer: Offer) -> bool:
         return offer.digest != "" and reading_of(self._registry.state, offer.digest) is None

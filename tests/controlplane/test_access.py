@@ -18,6 +18,8 @@ from mesh.api.proa.v1 import (
     agents_pb2_grpc,
     documents_pb2,
     documents_pb2_grpc,
+    schema_pb2,
+    schema_pb2_grpc,
     status_pb2,
     tokens_pb2,
     tokens_pb2_grpc,
@@ -25,6 +27,7 @@ from mesh.api.proa.v1 import (
 from mesh.controlplane import access, agent_service, wire
 from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
 from mesh.controlplane.api import SERVICES
+from mesh.controlplane.schema_service import TRANSFERS
 from mesh.controlplane.tcp import first_contact
 from mesh.controlplane.token_service import LIFETIME
 from mesh.identity.ca import CertificateAuthority, new_root
@@ -33,6 +36,7 @@ from mesh.model.names import Identity, InstanceId, Person, control_plane_identit
 from mesh.model.topology import Address
 from mesh.xds import services
 from tests.controlplane.conftest import Client, Plane, today
+from tests.controlplane.test_schema import an_offer
 from tests.unit.registry.builders import addresses, policy, workload
 
 OPTIONS = [("grpc.ssl_target_name_override", "control-plane.proa")]
@@ -328,6 +332,40 @@ async def test_a_workload_from_elsewhere_has_room_for_so_many_instances(
         await calls[2].write(agents_pb2.AttachRequest(hello=again))
         assert (await calls[2].read()).attached
         calls[2].cancel()
+
+
+async def test_a_workload_from_elsewhere_sends_one_schema_at_a_time_so_that_others_have_their_turn(
+    remote: Remote,
+) -> None:
+    def offered(channel: Any, workload: str, content: bytes) -> Any:
+        call = schema_pb2_grpc.SchemaServiceStub(channel).ReportSchema()
+        return call, call.write(schema_pb2.ReportSchemaRequest(offer=an_offer(content, f"{workload}-0")))
+
+    async with (
+        remote.as_workload("orders") as one,
+        remote.as_workload("stock") as other,
+        remote.plane.client.attached("orders-0"),
+        remote.plane.client.attached("stock-0"),
+    ):
+        greedy = [offered(one, "orders", b"x" * (number + 1)) for number in range(TRANSFERS + 2)]
+        for _, written in greedy:
+            await written
+        reads = [asyncio.ensure_future(call.read()) for call, _ in greedy]
+        done, waiting = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result().HasField("wanted") for task in done] == [True]
+
+        patient, written = offered(other, "stock", b"y")
+        await written
+        async with asyncio.timeout(10):
+            assert (await patient.read()).HasField("wanted")
+        assert not any(task.done() for task in waiting), "one at a time"
+
+        greedy[reads.index(done.pop())][0].cancel()
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert [task.done() for task in waiting].count(True) == 1
+        for call, _ in (*greedy, (patient, None)):
+            call.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
 
 
 async def test_an_agent_from_elsewhere_is_told_where_it_has_found_the_control_plane(remote: Remote) -> None:
