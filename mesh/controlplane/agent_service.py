@@ -175,7 +175,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         return agents_pb2.Attached(
             node_id=lease.id.node_id,
             bootstrap=MessageToJson(bootstrap(instance, xds)) if is_proxy else "",
-            term=wire.duration_message(self._registry.term),
+            term=self._registry.term,
             xds=str(xds),
             trust=self._trusted(),
         )

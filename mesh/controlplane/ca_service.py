@@ -6,7 +6,6 @@ from typing import Any, Final
 from cryptography import x509
 
 from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
-from mesh.controlplane import wire
 from mesh.controlplane.rotation import Rotation
 from mesh.errors import NotFoundError
 from mesh.identity.ca import serial
@@ -57,7 +56,7 @@ class CaService(ca_pb2_grpc.CaServiceServicer):
             source=str(self._rotation.source or ""),
             problem=str(problem or ""),
             leaves=self._leaves(),
-            leaf_lifetime=wire.duration_message(self._registry.documents.mesh.leaf_lifetime),
+            leaf_lifetime=self._registry.documents.mesh.leaf_lifetime,
         )
 
     def _leaves(self) -> Iterator[ca_pb2.LeafCertificate]:

@@ -1,11 +1,11 @@
 """The launch plan of an instance: what its agent needs to know to start it. Pure."""
 
+from dataclasses import asdict
 from typing import Final
 
 from mesh.api.proa.v1 import agents_pb2
-from mesh.controlplane import wire
 from mesh.model.names import Identity
-from mesh.model.workload import HealthCheck, Port, Protocol, Workload
+from mesh.model.workload import Port, Protocol, Workload
 from mesh.registry.operations import Desired
 
 PROTOCOLS: Final = {
@@ -25,9 +25,9 @@ def launch_plan(wanted: Desired, trust_domain: str) -> agents_pb2.LaunchPlan:
         env=dict(workload.env),
         ports=[_port(port) for port in workload.ports],
         upstreams=_upstreams(workload),
-        health=_health(workload.health),
-        drain=wire.duration_message(workload.stop.drain),
-        grace=wire.duration_message(workload.stop.grace),
+        health=agents_pb2.HealthPlan(**asdict(workload.health)),
+        drain=workload.stop.drain,
+        grace=workload.stop.grace,
         where=workload.where,
         identity=Identity(trust_domain, workload.namespace, workload.service_account).uri,
         service=workload.service,
@@ -44,15 +44,3 @@ def _port(port: Port) -> agents_pb2.PlannedPort:
 
 def _upstreams(workload: Workload) -> list[agents_pb2.PlannedUpstream]:
     return [agents_pb2.PlannedUpstream(key=upstream.key, env=upstream.env) for upstream in workload.upstreams]
-
-
-def _health(check: HealthCheck) -> agents_pb2.HealthPlan:
-    return agents_pb2.HealthPlan(
-        type=check.type,
-        service=check.service,
-        path=check.path,
-        interval=wire.duration_message(check.interval),
-        timeout=wire.duration_message(check.timeout),
-        healthy_after=check.healthy_after,
-        unhealthy_after=check.unhealthy_after,
-    )

@@ -3,10 +3,8 @@
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import Final, TypeVar
-
-from google.protobuf.duration_pb2 import Duration
 
 from mesh.api.proa.v1 import agents_pb2, documents_pb2
 from mesh.errors import MeshError, UsageError
@@ -35,12 +33,6 @@ def key_message(key: Key) -> documents_pb2.DocumentKey:
 
 def problem_message(error: MeshError, *, warning: bool = False) -> documents_pb2.Problem:
     return documents_pb2.Problem(where=error.where, problem=error.problem, remedy=error.remedy, warning=warning)
-
-
-def duration_message(value: timedelta) -> Duration:
-    message = Duration()
-    message.FromTimedelta(value)
-    return message
 
 
 def addresses(message: agents_pb2.Addresses) -> Addresses:

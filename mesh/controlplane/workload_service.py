@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mesh.api.proa.v1 import workloads_pb2, workloads_pb2_grpc
-from mesh.controlplane import wire
 from mesh.registry.operations import Desired
 from mesh.registry.registry import Registry
 
@@ -49,8 +48,8 @@ def _desired(wanted: Desired) -> workloads_pb2.DesiredWorkload:
         name=workload.name,
         replicas=wanted.replicas,
         generation=wanted.generation,
-        drain=wire.duration_message(workload.stop.drain),
-        grace=wire.duration_message(workload.stop.grace),
+        drain=workload.stop.drain,
+        grace=workload.stop.grace,
         fixed_port=wanted.fixed_port,
         where=workload.where,
     )
