@@ -18,7 +18,7 @@ from mesh.controlplane.requests import Requests, parsed
 from mesh.errors import AccessError, MeshError
 from mesh.identity.ca import serial
 from mesh.model.names import Identity, Person
-from mesh.registry.caller import CALLER, Caller
+from mesh.registry.caller import CALLER, STRANGER, Caller
 from mesh.registry.registry import Registry
 from mesh.registry.state import is_identity
 from mesh.xds.services import SERVICES
@@ -86,7 +86,6 @@ FIRST_CONTACT: Final = ("/proa.v1.AgentService/SignCertificate", "/proa.v1.Token
 """What takes clients without a certificate, on a port of its own: both need a token."""
 
 OWNER: Final = Caller("the owner of the socket")
-STRANGER: Final = Caller("whoever has a token")
 
 REMEDY: Final = "Ask for a token with a role that may: proa token create --role"
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 import grpc
 
 from mesh.errors import AccessError, ConfigError, IdentityError, LimitError, MeshError, NotFoundError, UsageError
+from mesh.registry.caller import CALLER
 
 STATUS: Final = {
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -18,6 +19,8 @@ STATUS: Final = {
     AccessError: grpc.StatusCode.PERMISSION_DENIED,
 }
 """Every other MeshError is a failure of ours and INTERNAL; its words are for people all the same."""
+
+ASK: Final = "Look at the name where the control plane runs: proa get workloads -A"
 
 OURS: Final = ("/proa.v1.", "/envoy.service.status.v3.")
 """How the names of methods begin that Proa itself implements."""
@@ -89,6 +92,13 @@ def _guarded_stream(
     return guarded
 
 
+def _words(error: MeshError) -> str:
+    """Remedies name what there is, which is not for an agent: it may have been broken into."""
+    if isinstance(error, NotFoundError) and CALLER.get().is_agent:
+        return f"{error.where}: {error.problem}. {ASK}"
+    return str(error)
+
+
 async def _abort(context: Any, error: Exception, refused: Refused) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
@@ -96,7 +106,7 @@ async def _abort(context: Any, error: Exception, refused: Refused) -> NoReturn:
         status = status_of(error)
         refused(status.name)
         log.info("call_refused status=%s peer=%s reason=%s", status.name, context.peer(), error)
-        await context.abort(status, str(error))
+        await context.abort(status, _words(error))
     number = secrets.token_hex(4)
     refused(grpc.StatusCode.INTERNAL.name)
     log.error("call_failed number=%s", number, exc_info=error)

@@ -16,5 +16,12 @@ class Caller:
     name: str
     identity: str = ""
 
+    @property
+    def is_agent(self) -> bool:
+        """Whether it comes by TCP for a workload: then it is told nothing of others."""
+        return self.identity != "" or self is STRANGER
+
+
+STRANGER: Final = Caller("whoever has a token")
 
 CALLER: Final[ContextVar[Caller]] = ContextVar("caller", default=Caller("the control plane"))  # noqa: B039 (frozen)

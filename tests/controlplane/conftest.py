@@ -25,13 +25,15 @@ from mesh.api.proa.v1 import (
 )
 from mesh.controlplane import rotation, wire
 from mesh.controlplane.main import Settings, serve
-from mesh.identity.key import Key
+from mesh.controlplane.tcp import first_contact
+from mesh.identity.key import Key, new_key
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.store import Store
-from tests.unit.registry.builders import NOON, addresses
+from tests.unit.registry.builders import NOON, addresses, workload
 
 SECONDS = 30
+OPTIONS = [("grpc.ssl_target_name_override", "control-plane.proa")]
 
 
 @dataclass
@@ -253,3 +255,48 @@ async def connected(socket: Path) -> AsyncIterator[Client]:
 
 def today() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass
+class Remote:
+    """The control plane as other machines see it."""
+
+    plane: Plane
+    api: Address
+    roots: bytes
+
+    @asynccontextmanager
+    async def as_(self, key: Key, chain_pem: str) -> AsyncIterator[grpc.aio.Channel]:
+        trusted = grpc.ssl_channel_credentials(self.roots, key.pem.encode(), chain_pem.encode())
+        async with grpc.aio.secure_channel(str(self.api), trusted, options=OPTIONS) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def as_stranger(self) -> AsyncIterator[grpc.aio.Channel]:
+        trusted = grpc.ssl_channel_credentials(self.roots)
+        async with grpc.aio.secure_channel(str(first_contact(self.api)), trusted, options=OPTIONS) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def as_role(self, role: str) -> AsyncIterator[grpc.aio.Channel]:
+        key, token = new_key(), await self.plane.client.token(role=role)
+        async with self.as_stranger() as channel:
+            redeem: Any = tokens_pb2_grpc.TokenServiceStub(channel).RedeemToken
+            signed = await redeem(tokens_pb2.RedeemTokenRequest(token=token, csr=key.csr))
+        async with self.as_(key, signed.chain_pem) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def as_workload(self, name: str) -> AsyncIterator[grpc.aio.Channel]:
+        key = new_key()
+        signed = await self.plane.client.signed(key, namespace="shop", workload=name)
+        async with self.as_(key, signed.chain_pem) as channel:
+            yield channel
+
+
+@pytest.fixture
+async def remote(listening: Plane) -> Remote:
+    await listening.client.start_with(workload("orders"), workload("stock"))
+    await listening.client.signed(new_key(), namespace="shop", workload="orders")
+    made = await listening.client.tokens.CreateToken(tokens_pb2.CreateTokenRequest(role="viewer"))
+    return Remote(listening, listening.settings.listen[0], made.roots_pem.encode())

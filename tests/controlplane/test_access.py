@@ -1,9 +1,8 @@
 """Who may call what over TCP: every method of the API, by every role, against a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,28 +17,21 @@ from mesh.api.proa.v1 import (
     agents_pb2_grpc,
     documents_pb2,
     documents_pb2_grpc,
-    schema_pb2,
-    schema_pb2_grpc,
     status_pb2,
     tokens_pb2,
-    tokens_pb2_grpc,
 )
-from mesh.controlplane import access, agent_service, wire
+from mesh.controlplane import access
 from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
 from mesh.controlplane.api import SERVICES
-from mesh.controlplane.schema_service import TRANSFERS
 from mesh.controlplane.tcp import first_contact
 from mesh.controlplane.token_service import LIFETIME
 from mesh.identity.ca import CertificateAuthority, new_root
 from mesh.identity.key import Key, new_key
-from mesh.model.names import Identity, InstanceId, Person, control_plane_identity
-from mesh.model.topology import Address
+from mesh.model.names import Identity, Person, control_plane_identity
 from mesh.xds import services
-from tests.controlplane.conftest import Client, Plane, today
-from tests.controlplane.test_schema import an_offer
-from tests.unit.registry.builders import addresses, policy, workload
+from tests.controlplane.conftest import OPTIONS, Client, Remote, today
+from tests.unit.registry.builders import policy
 
-OPTIONS = [("grpc.ssl_target_name_override", "control-plane.proa")]
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 DISCOVERY = {
     f"/{one.name}/{method}" for one in services.SERVICES for method in (one.sotw, one.delta, one.fetch) if method
@@ -55,51 +47,6 @@ def served() -> list[str]:
 
 def test_every_method_has_a_row_and_every_row_a_method() -> None:
     assert sorted(WHO) == served()
-
-
-@dataclass
-class Remote:
-    """The control plane as other machines see it."""
-
-    plane: Plane
-    api: Address
-    roots: bytes
-
-    @asynccontextmanager
-    async def as_(self, key: Key, chain_pem: str) -> AsyncIterator[grpc.aio.Channel]:
-        trusted = grpc.ssl_channel_credentials(self.roots, key.pem.encode(), chain_pem.encode())
-        async with grpc.aio.secure_channel(str(self.api), trusted, options=OPTIONS) as channel:
-            yield channel
-
-    @asynccontextmanager
-    async def as_stranger(self) -> AsyncIterator[grpc.aio.Channel]:
-        trusted = grpc.ssl_channel_credentials(self.roots)
-        async with grpc.aio.secure_channel(str(first_contact(self.api)), trusted, options=OPTIONS) as channel:
-            yield channel
-
-    @asynccontextmanager
-    async def as_role(self, role: str) -> AsyncIterator[grpc.aio.Channel]:
-        key, token = new_key(), await self.plane.client.token(role=role)
-        async with self.as_stranger() as channel:
-            redeem: Any = tokens_pb2_grpc.TokenServiceStub(channel).RedeemToken
-            signed = await redeem(tokens_pb2.RedeemTokenRequest(token=token, csr=key.csr))
-        async with self.as_(key, signed.chain_pem) as channel:
-            yield channel
-
-    @asynccontextmanager
-    async def as_workload(self, name: str) -> AsyncIterator[grpc.aio.Channel]:
-        key = new_key()
-        signed = await self.plane.client.signed(key, namespace="shop", workload=name)
-        async with self.as_(key, signed.chain_pem) as channel:
-            yield channel
-
-
-@pytest.fixture
-async def remote(listening: Plane) -> Remote:
-    await listening.client.start_with(workload("orders"), workload("stock"))
-    await listening.client.signed(new_key(), namespace="shop", workload="orders")
-    made = await listening.client.tokens.CreateToken(tokens_pb2.CreateTokenRequest(role="viewer"))
-    return Remote(listening, listening.settings.listen[0], made.roots_pem.encode())
 
 
 async def code_of(channel: grpc.aio.Channel, method: str) -> grpc.StatusCode:
@@ -293,95 +240,3 @@ async def test_the_audit_log_knows_a_person_by_role_and_token(remote: Remote) ->
         await Client(channel).apply(policy("retry", "orders"))
     newest, *_ = await remote.plane.registry.audit(1)
     assert newest.who.startswith("operator by token ")
-
-
-async def test_a_workload_acts_for_itself_alone(remote: Remote) -> None:
-    async with remote.as_workload("orders") as channel:
-        agents: Any = agents_pb2_grpc.AgentServiceStub(channel)
-        plan = await agents.GetLaunchPlan(agents_pb2.GetLaunchPlanRequest(namespace="shop", workload="orders"))
-        assert plan.plan.identity == "spiffe://proa.local/ns/shop/sa/orders"
-
-        with pytest.raises(grpc.aio.AioRpcError, match="may only act for itself") as caught:
-            await agents.GetLaunchPlan(agents_pb2.GetLaunchPlanRequest(namespace="shop", workload="stock"))
-        assert caught.value.code() is DENIED
-
-        at = wire.addresses_message(addresses(21_000))
-        hello = agents_pb2.Hello(namespace="shop", workload="stock", instance="stock-9", generation="g", addresses=at)
-        call = agents.Attach()
-        await call.write(agents_pb2.AttachRequest(hello=hello))
-        assert await call.code() is DENIED
-    assert InstanceId("shop", "stock", "stock-9") not in remote.plane.registry.leases
-
-
-async def test_a_workload_from_elsewhere_has_room_for_so_many_instances(
-    remote: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agent_service, "MOST_INSTANCES", 1)
-    at = wire.addresses_message(addresses(21_000))
-    async with remote.as_workload("orders") as channel:
-        first, second, again = (
-            agents_pb2.Hello(namespace="shop", workload="orders", instance=name, generation="g", addresses=at)
-            for name in ("orders-1", "orders-2", "orders-1")
-        )
-        agents: Any = agents_pb2_grpc.AgentServiceStub(channel)
-        calls = [agents.Attach() for _ in range(3)]
-        await calls[0].write(agents_pb2.AttachRequest(hello=first))
-        assert (await calls[0].read()).attached
-        await calls[1].write(agents_pb2.AttachRequest(hello=second))
-        assert await calls[1].code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        await calls[2].write(agents_pb2.AttachRequest(hello=again))
-        assert (await calls[2].read()).attached
-        calls[2].cancel()
-
-
-async def test_a_workload_from_elsewhere_sends_one_schema_at_a_time_so_that_others_have_their_turn(
-    remote: Remote,
-) -> None:
-    def offered(channel: Any, workload: str, content: bytes) -> Any:
-        call = schema_pb2_grpc.SchemaServiceStub(channel).ReportSchema()
-        return call, call.write(schema_pb2.ReportSchemaRequest(offer=an_offer(content, f"{workload}-0")))
-
-    async with (
-        remote.as_workload("orders") as one,
-        remote.as_workload("stock") as other,
-        remote.plane.client.attached("orders-0"),
-        remote.plane.client.attached("stock-0"),
-    ):
-        greedy = [offered(one, "orders", b"x" * (number + 1)) for number in range(TRANSFERS + 2)]
-        for _, written in greedy:
-            await written
-        reads = [asyncio.ensure_future(call.read()) for call, _ in greedy]
-        done, waiting = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
-        assert [task.result().HasField("wanted") for task in done] == [True]
-
-        patient, written = offered(other, "stock", b"y")
-        await written
-        async with asyncio.timeout(10):
-            assert (await patient.read()).HasField("wanted")
-        assert not any(task.done() for task in waiting), "one at a time"
-
-        greedy[reads.index(done.pop())][0].cancel()
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=10)
-        assert [task.done() for task in waiting].count(True) == 1
-        for call, _ in (*greedy, (patient, None)):
-            call.cancel()
-        await asyncio.gather(*reads, return_exceptions=True)
-
-
-async def test_an_agent_from_elsewhere_is_told_where_it_has_found_the_control_plane(remote: Remote) -> None:
-    async with remote.as_workload("orders") as channel:
-        client = Client(channel)
-        hello = agents_pb2.Hello(
-            namespace="shop",
-            workload="orders",
-            instance="orders-far",
-            generation=(await client.plan()).generation,
-            addresses=wire.addresses_message(addresses(21_000)),
-            server="10.1.2.3:7443",
-        )
-        call = client.agents.Attach()
-        await call.write(agents_pb2.AttachRequest(hello=hello))
-        attached = (await call.read()).attached
-        call.cancel()
-    assert attached.xds == "10.1.2.3:7443"
-    assert '"address": "10.1.2.3"' in attached.bootstrap
