@@ -14,6 +14,7 @@ import grpc
 from mesh.agent.server import OPTIONS, connect
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, schema_pb2_grpc, tokens_pb2, tokens_pb2_grpc
 from mesh.errors import StartError, UsageError
+from mesh.identity.private import check_private
 from mesh.model.names import CONTROL_PLANE_HOST
 from mesh.model.topology import Address
 
@@ -49,10 +50,11 @@ class TokenFile:
 
     @classmethod
     def read(cls, path: Path) -> "TokenFile":
-        """Raises UsageError."""
+        """Raises UsageError, and StateError for a file that others may read."""
         try:
             match json.loads(path.read_text()):
                 case {"token": str(token), "roots": str(roots)}:
+                    check_private([path.resolve()])
                     return cls(token, roots)
         except OSError as error:
             raise UsageError(str(path), f"the token cannot be read: {error.strerror}", NEW_TOKEN) from None

@@ -1,6 +1,7 @@
 """An agent's way to a control plane on another machine: by a token first, by its certificates from then on."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mesh.agent.certificate import Certificate
 from mesh.agent.new_key import made_apart
 from mesh.agent.way import Kept, TokenFile, way_to
 from mesh.api.proa.v1 import agents_pb2, tokens_pb2
-from mesh.errors import UsageError
+from mesh.errors import StateError, UsageError
 from mesh.identity.ca import new_root, pem, serial
 from tests.controlplane.conftest import Plane, today
 from tests.unit.registry.builders import workload
@@ -32,6 +33,7 @@ async def token(far: Plane, tmp_path: Path) -> Path:
     request = tokens_pb2.CreateTokenRequest(namespace="shop", workload="orders")
     made = await far.client.tokens.CreateToken(request)
     path = tmp_path / "orders.token"
+    path.touch(0o600)
     path.write_text(json.dumps({"token": made.token, "roots": made.roots_pem}))
     return path
 
@@ -88,6 +90,26 @@ def test_a_file_that_holds_no_token_is_refused_by_its_name(tmp_path: Path, text:
     path.write_text(text)
     with pytest.raises(UsageError, match=r"a\.token: this is no file that"):
         TokenFile.read(path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+async def test_a_token_that_others_may_read_is_not_used(token: Path, mode: int) -> None:
+    link = token.with_name("a link")
+    link.symlink_to(token)
+    token.chmod(mode)
+    for path in (token, link):
+        with pytest.raises(StateError, match=rf"others may read or write it .*Run `chmod go= {token}`"):
+            way_to("127.0.0.1:1", WHO, path, None)
+    token.chmod(0o400)
+    assert TokenFile.read(link).roots_pem
+
+
+def test_a_token_may_come_through_a_pipe() -> None:
+    reads, writes = os.pipe()
+    os.write(writes, b'{"token": "x", "roots": "y"}')
+    os.close(writes)
+    assert TokenFile.read(Path(f"/dev/fd/{reads}")).token == "x"
+    os.close(reads)
 
 
 @pytest.mark.parametrize(

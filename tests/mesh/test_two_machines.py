@@ -203,6 +203,7 @@ def test_a_second_use_of_a_token_and_a_control_plane_of_others_are_refused(two: 
 
     from mesh.identity.ca import new_root, pem
 
+    other.touch(0o600)
     other.write_text(json.dumps({**written, "roots": pem(new_root("proa.local", datetime.now(UTC))[1])}))
     elsewhere.start("--token", str(other))
     eventually(lambda: "control_plane_away" in elsewhere.log, 30, lambda: elsewhere.log)
