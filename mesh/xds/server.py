@@ -38,8 +38,8 @@ OPTIONS: Final = (
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
     # A node alone has 60 kB, and after a reconnect a proxy lists every resource that it has: 50,000 names are 4 MB. Of
-    # empty messages a parser makes forty times as much. What is larger is refused by gRPC before it is taken in. It does
-    # not say so, hence nobody counts it; if we did it, it would be in memory.
+    # empty messages a parser makes forty times as much. What is larger is refused by gRPC before it is taken in. It
+    # does not say so, hence nobody counts it; if we did it, it would be in memory.
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 )
 
