@@ -4,6 +4,8 @@ import json
 import sys
 from datetime import UTC, datetime
 
+from mesh.model.printable import printable
+
 
 def log(event: str, **fields: object) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -12,4 +14,7 @@ def log(event: str, **fields: object) -> None:
 
 def _text(value: object) -> str:
     text = str(value)
-    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text, ensure_ascii=False)
+    if text and text.isprintable() and not set(text) & set(' "='):
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    return printable(quoted, len(quoted))

@@ -122,6 +122,16 @@ def test_a_log_line_is_an_event_with_its_fields(capsys: pytest.CaptureFixture[st
     assert fields == 'service_ended pid=7 how="exited: \\"no\\"" empty="" line="a\\nb"\n'
 
 
+@pytest.mark.parametrize("dangerous", ["\x1b[2J", "\x9b2J", "\u202e", "\u2066", "\u2028", "\x7f", "\udc9b"])
+def test_a_log_line_is_no_order_to_a_terminal(capsys: pytest.CaptureFixture[str], dangerous: str) -> None:
+    log("envoy_says", what=f"é{dangerous}x")
+
+    _, _, fields = capsys.readouterr().err.partition(" ")
+    assert fields.startswith('envoy_says what="é')
+    assert fields.rstrip("\n").isprintable()
+    assert fields.count("\n") == 1
+
+
 def test_a_plan_is_read_as_it_was_sent() -> None:
     message = agents_pb2.LaunchPlan(
         command=["python", "-m", "orders"],
