@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from mesh.errors import StateError, UsageError
 from mesh.identity import generation
 from mesh.identity.ca import CertificateAuthority, serial
-from mesh.identity.folder import AuthorityFolder
+from mesh.identity.folder import LOST_KEY, AuthorityFolder
 from mesh.identity.generation import Generation
 from mesh.identity.journal import Journal, Step
 from mesh.registry.changes import Changes
@@ -30,6 +30,8 @@ LOOK: Final = timedelta(seconds=2)
 """How often the files of somebody else's authority are looked at, and what could not be done is tried again."""
 
 PUT_BACK: Final = "Put it back. To begin with a new one, end the mesh and start it again"
+
+NOBODY: Final = "Restore it. No instance is left, so that you may also move {} away: a new authority is made"
 
 MEND: Final = "Exchange the files there as a whole. Until then the mesh goes on with those before"
 
@@ -122,7 +124,9 @@ class Rotation:
     def check(self) -> None:
         """Raises StateError when there is no authority that can sign, and nobody who goes on with what he has."""
         if self._registry.state.trust_domain and not self._registry.leases and (why_not := self._why_not()):
-            raise why_not
+            # This process ends here, and `proa ca rotate` needs one that runs.
+            remedy = why_not.remedy.replace(LOST_KEY, NOBODY.format(self._path))
+            raise StateError(why_not.where, why_not.problem, remedy)
 
     async def signing(self) -> None:
         """Returns as soon as there is an authority that can sign."""

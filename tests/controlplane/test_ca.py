@@ -11,6 +11,8 @@ import pytest
 
 from mesh.api.proa.v1 import agents_pb2, ca_pb2, status_pb2
 from mesh.controlplane import rotation
+from mesh.controlplane.main import Settings, serve
+from mesh.errors import StateError
 from mesh.model.topology import Address
 from tests.controlplane.authority import (
     ORDERS,
@@ -192,6 +194,25 @@ async def test_a_lost_key_is_told_and_another_root_takes_over(opened: Open, tmp_
             done = await mesh.at(STEADY)
         assert not done.problem
         assert await shakes_hands(mesh, *await mesh.sign())
+
+
+async def test_a_lost_key_with_nobody_left_is_told_with_what_can_be_done(
+    opened: Open, tmp_path: Path, xds: Address
+) -> None:
+    async with serving(opened, tmp_path, xds) as mesh:
+        await mesh.client.start_with(workload("orders"))
+        await mesh.sign()
+    (key,) = (tmp_path / "ca").glob("*/tls.key")
+    key.unlink()
+
+    with pytest.raises(StateError, match=f"{key}: the authority's private key cannot be read") as caught:
+        await serve(Settings(tmp_path, tmp_path / "run" / "api.sock", xds), await opened(), asyncio.Event())
+    assert "proa ca rotate" not in caught.value.remedy, "there is nobody to ask"
+    assert f"move {tmp_path / 'ca'} away" in caught.value.remedy
+
+    (tmp_path / "ca").rename(tmp_path / "lost")
+    async with serving(opened, tmp_path, xds) as mesh:
+        assert (await mesh.sign())[1].chain_pem
 
 
 @asynccontextmanager
