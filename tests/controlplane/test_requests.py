@@ -11,9 +11,8 @@ import pytest
 from mesh.api.proa.v1 import agents_pb2
 from mesh.controlplane import requests
 from mesh.controlplane.requests import LARGEST_OF_WORKLOADS
-from tests.controlplane.test_access import DENIED, Remote, remote
-
-__all__ = ["remote"]
+from tests.controlplane.conftest import Remote
+from tests.controlplane.test_access import DENIED
 
 EMPTY = b"\x0a\x00"
 """One more message in a list of them: two bytes, and about eighty in memory."""
