@@ -41,12 +41,11 @@ class RawStore:
         node has nothing else from now on.
         """
         before = self._set.get(node_id, NONE)
-        changed: dict[str, Named] = {type_url: Named() for type_url in replaced}
+        changed: dict[str, dict[str, Resource]] = {type_url: {} for type_url in replaced}
         for resource in resources:
-            if resource.type_url not in changed:
-                changed[resource.type_url] = Named(before.of(resource.type_url))
-            changed[resource.type_url][resource.name] = resource
-        self._change(node_id, changed, versions or {})
+            of_type = changed.setdefault(resource.type_url, dict(before.of(resource.type_url)))
+            of_type[resource.name] = resource
+        self._change(node_id, {type_url: Named(of_type) for type_url, of_type in changed.items()}, versions or {})
 
     def remove(self, node_id: str, type_url: str, names: Collection[str], version: str = "") -> None:
         """Those of `names` that are not there are nothing to do. `version` is that of what is left of the type."""

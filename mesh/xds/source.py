@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 from mesh.model.workload import Locality
 from mesh.snapshot.named import Named
-from mesh.snapshot.resource import Resource
 
 NOTHING: Final = Named()
 
@@ -19,16 +18,11 @@ class State:
     `versions` are versions of whole types, for who wants to choose them; a type without one gets a digest.
     """
 
-    resources: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
+    resources: Mapping[str, Named] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if set(map(type, self.resources.values())) - {Named}:
-            named = {type_url: Named(resources) for type_url, resources in self.resources.items()}
-            object.__setattr__(self, "resources", named)
-
     def of(self, type_url: str) -> Named:
-        return self.resources.get(type_url, NOTHING)  # type: ignore[return-value] # see __post_init__
+        return self.resources.get(type_url, NOTHING)
 
 
 class Source(Protocol):

@@ -55,8 +55,7 @@ class Variant(Generic[R]):
         """
         content = response.content
         body = self._once(content.bodies, lambda: (self.head(content).SerializeToString(), *self._resources(content)))
-        nonce = self.message(nonce=response.nonce).SerializeToString()
-        return b"".join((*body, _signature(self.message, identifier), nonce))
+        return b"".join((*body, _signature(self.message, identifier), _nonce(response.nonce)))
 
     def _resources(self, content: Content) -> Iterator[bytes]:
         if content.whole is None:
@@ -87,6 +86,11 @@ class Variant(Generic[R]):
 @cache
 def _signature(message: Callable[..., Message], identifier: str) -> bytes:
     return message(control_plane=base_pb2.ControlPlane(identifier=identifier)).SerializeToString()
+
+
+def _nonce(nonce: str) -> bytes:
+    """The field of either message that is made for each response, and so without a message of its own."""
+    return _field(discovery_pb2.DeltaDiscoveryResponse.NONCE_FIELD_NUMBER, len(nonce)) + nonce.encode("ascii")
 
 
 def _delta(content: Content) -> Message:

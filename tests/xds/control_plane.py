@@ -17,6 +17,7 @@ from mesh.model.names import Identity
 from mesh.model.topology import Address
 from mesh.model.workload import Locality
 from mesh.registry.status import StatusBoard
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource, digest
 from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
@@ -54,7 +55,7 @@ class ControlPlane:
             by_type.setdefault(resource.type_url, {})[resource.name] = resource
         self.cache.publish_endpoints(HERE, by_type.pop(ENDPOINT, {}))
         version = digest(*(one.version.encode() for named in by_type.values() for one in named.values()))
-        self.cache.publish(node_id, Snapshot(by_type, version))
+        self.cache.publish(node_id, Snapshot({url: Named(named) for url, named in by_type.items()}, version))
 
     def service(self) -> DiscoveryService:
         return DiscoveryService(self.cache, self.board, partial(admit, identity_of=self.identities.get))

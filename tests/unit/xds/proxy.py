@@ -7,6 +7,7 @@ from google.rpc import status_pb2
 
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
+from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.xds.delta import DeltaStream
 from mesh.xds.messages import Answer, Refusal, Response
@@ -28,7 +29,7 @@ def a_state(contents: Contents, needs: Needs | None = None, ttl: timedelta | Non
 
     return State(
         {
-            type_url: {name: resource(type_url, name, content) for name, content in named.items()}
+            type_url: Named((name, resource(type_url, name, content)) for name, content in named.items())
             for type_url, named in contents.items()
         }
     )

@@ -8,6 +8,7 @@ from google.protobuf.any_pb2 import Any
 from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from mesh.snapshot.named import Named
 from mesh.snapshot.types import CLUSTER, ROUTE
 from mesh.xds.delta import DeltaStream
 from mesh.xds.source import State
@@ -57,7 +58,7 @@ def test_a_heartbeat_comes_before_the_end_and_again_and_again(client: type[Clien
 
 def test_only_what_has_a_ttl_is_repeated() -> None:
     living, lasting = (a_state({ROUTE: {name: "1"}}, ttl=ttl).of(ROUTE) for name, ttl in (("a", TTL), ("b", None)))
-    state, stream = State({ROUTE: {**living, **lasting}}), DeltaStream("stream")
+    state, stream = State({ROUTE: Named({**living, **lasting})}), DeltaStream("stream")
     node = base_pb2.Node(client_features=TTL_FEATURES)
     stream.receive(DeltaDiscoveryRequest(node=node, type_url=ROUTE, resource_names_subscribe=["a", "b"]), timedelta())
     response = stream.next_response(state, timedelta())
