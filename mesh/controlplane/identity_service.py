@@ -83,7 +83,7 @@ class IdentityService(access_pb2_grpc.IdentityServiceServicer):
         known |= {Identity(trust_domain, one.namespace, one.service_account) for one in tokens if not one.role}
         if who not in known:
             words = map(_words, known)
-            remedy = f"{did_you_mean(_words(who), words, 'Look at: proa get workloads -A')} {ANYWAY}"
+            remedy = f"{did_you_mean(_words(who), words, 'Look at: proa get workloads -A.')} {ANYWAY}"
             raise NotFoundError(_words(who), "no workload, instance or token has this identity", remedy)
 
 

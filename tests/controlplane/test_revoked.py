@@ -140,7 +140,7 @@ async def test_what_cannot_be_revoked_is_refused(shop, identities, wish):
     [
         ("shop/order", "Did you mean shop/orders?"),
         ("spiffe://proa.local/ns/shop/sa/order", "Did you mean shop/orders?"),
-        ("bank/xyz", "Look at: proa get workloads -A"),
+        ("bank/xyz", "Look at: proa get workloads -A."),
     ],
 )
 async def test_an_identity_that_nobody_has_is_not_revoked_in_the_place_of_another(shop, identities, name, remedy):

@@ -325,7 +325,7 @@ async def test_a_revoked_caller_is_refused_at_every_port_counted_and_logged(atta
     assert (await http.say(GET + b"\r\n", king)).answer.startswith(b"HTTP/1.1 200 ")
     assert await echoed(raw, king) == b"HELLO"
 
-    await attacked.mesh.do("identity", "revoke", "test/king")
+    await attacked.mesh.do("identity", "revoke", "test/king", "--allow-unresolved")
     try:
         async with asyncio.timeout(30):
             while await echoed(raw, king):  # noqa: ASYNC110 # nothing tells when Envoy has the new filter

@@ -45,6 +45,8 @@ def test_a_revoked_caller_is_refused_a_revoked_callee_not_called_and_others_go_o
     for address in calls.values():
         eventually(lambda at=address: status(at) == 200)
 
+    typo = three.proa("identity", "revoke", "test/evl")
+    assert (typo.returncode, "Did you mean test/evil?" in typo.stderr) == (1, True)
     assert three.proa("identity", "revoke", "test/evil").returncode == 0
     eventually(lambda: status(calls["evil", "shop"]) == 403, 30)
     eventually(lambda: status(calls["evil", "bank"]) == 403, 30)
