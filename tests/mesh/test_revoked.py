@@ -51,7 +51,7 @@ def test_a_revoked_caller_is_refused_a_revoked_callee_not_called_and_others_go_o
     eventually(lambda: status(calls["evil", "shop"]) == 403, 30)
     eventually(lambda: status(calls["evil", "bank"]) == 403, 30)
     assert status(calls["good", "shop"]) == 200
-    assert not any("/evil/" in node for node in three.proxies())
+    eventually(lambda: not any("/evil/" in node for node in three.proxies()), 30)
 
     assert three.proa("identity", "revoke", "test/bank").returncode == 0
     eventually(lambda: status(calls["good", "bank"]) == 503, 30)
