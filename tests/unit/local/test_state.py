@@ -4,7 +4,9 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,9 +16,11 @@ from mesh.local.state import State, held, holder, state_of_run_folder
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    return State.at(tmp_path / "state")
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
+    """With a short name: sockets are not put into a folder with a long one."""
+    with TemporaryDirectory() as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield State.at(tmp_path / "state")
 
 
 def mode(path: Path) -> int:
