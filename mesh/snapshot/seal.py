@@ -78,8 +78,9 @@ def by_name(resources: Iterable[Resource]) -> Named:
     """Raises SnapshotError when two have one name."""
     named: dict[str, Resource] = {}
     for one in resources:
-        if named.setdefault(one.name, one) is not one:
+        if one.name in named:
             raise _twice(one.name)
+        named[one.name] = one
     return Named(named)
 
 

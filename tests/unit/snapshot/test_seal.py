@@ -7,8 +7,8 @@ from mesh.api.envoy.config.core.v3 import base_pb2, grpc_service_pb2
 from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.errors import SnapshotError
 from mesh.snapshot.references import references
-from mesh.snapshot.resource import digest, resource
-from mesh.snapshot.seal import part, seal
+from mesh.snapshot.resource import Resource, digest, resource
+from mesh.snapshot.seal import by_name, part, seal
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.translate.resources import Resources
 from mesh.translate.wrappers import typed_config
@@ -47,6 +47,13 @@ def test_two_resources_of_one_name_are_refused() -> None:
         part(twice)
     with pytest.raises(SnapshotError, match="a: two resources of one type have this name"):
         seal(part(once), part(once))
+
+
+def test_one_resource_that_is_listed_twice_is_refused_too() -> None:
+    one = Resource("a", "type", b"1", "1")
+
+    with pytest.raises(SnapshotError, match="a: two resources of one type have this name"):
+        by_name((one, one))
 
 
 @pytest.mark.parametrize(
