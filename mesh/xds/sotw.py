@@ -58,10 +58,12 @@ class SotwStream(Stages):
 
     def _open(self, type_url: str, request: DiscoveryRequest) -> None:
         """The first request of a type: one without any name asks for everything, if the type allows that."""
-        self._check_limits(request.resource_names)
+        # Each look at a field of names makes their strings anew.
+        listed = tuple(request.resource_names)
+        self._check_limits(listed)
         self._lists_the_same(request, type_url)
-        names, is_all = asked_first(type_url, request.resource_names)
-        if is_all and not request.resource_names:
+        names, is_all = asked_first(type_url, listed)
+        if is_all and not listed:
             self._legacy.add(type_url)
         form = Form.FULL if type_url in WILDCARD_TYPES else Form.CHANGED
         subscription = Subscription(type_url, form, names, wildcard=is_all)
