@@ -95,7 +95,7 @@ def _guarded_stream(
 def _words(error: MeshError) -> str:
     """Remedies name what there is, which is not for an agent: it may have been broken into."""
     if isinstance(error, NotFoundError) and CALLER.get().is_agent:
-        return f"{error.where}: {error.problem}. {ASK}"
+        return str(NotFoundError(error.where, error.problem, ASK))
     return str(error)
 
 
