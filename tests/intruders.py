@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -76,6 +76,12 @@ class Authority:
             .sign(key, hashes.SHA256())
         )
         return cls(key, certificate)
+
+    def forged(self, signer: str, uri: str) -> Credentials:
+        """A leaf for `uri` that the workload `signer` has signed, with the leaf of that behind it."""
+        own = self.leaf(signer)
+        forged = Authority.of(own).leaf(uri)
+        return replace(forged, chain=forged.chain + own.chain)
 
     def leaf(
         self, *uris: str, begins: timedelta = -HOUR, ends: timedelta = HOUR, dns: Sequence[str] = ()

@@ -62,12 +62,6 @@ class Intruder:
     plaintext: bool = False
 
 
-def signed_by_a_workload(ca: Authority) -> Credentials:
-    leaf = ca.leaf(ORDERS)
-    forged = Authority.of(leaf).leaf(KING)
-    return replace(forged, chain=forged.chain + leaf.chain)
-
-
 NO_CERTIFICATE = Intruder(lambda _: None, "ssl.fail_verify_no_cert", "PEER_DID_NOT_RETURN_A_CERTIFICATE")
 SEVERAL = Intruder(lambda ca: ca.leaf(ORDERS, KING), "inbound.rbac.denied", r"matched_policy\[several_identities\]")
 INTRUDERS = {
@@ -76,7 +70,9 @@ INTRUDERS = {
     "of another CA with the name of ours": Intruder(
         lambda ca: Authority.foreign(ca.certificate).leaf(ORDERS), "ssl.fail_verify_error", "signature_failure"
     ),
-    "signed by a workload": Intruder(signed_by_a_workload, "ssl.fail_verify_error", "(?i)invalid_CA|path_length"),
+    "signed by a workload": Intruder(
+        lambda ca: ca.forged(ORDERS, KING), "ssl.fail_verify_error", "(?i)invalid_CA|path_length"
+    ),
     "of another trust domain": Intruder(
         lambda ca: ca.leaf("spiffe://elsewhere/ns/bookstore/sa/orders"), "ssl.fail_verify_san", "SAN_matcher"
     ),

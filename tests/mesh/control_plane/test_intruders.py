@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -47,12 +47,6 @@ class Intruder:
     plaintext: bool = False
 
 
-def signed_by_a_workload(ca: Authority) -> Credentials:
-    leaf = ca.leaf(ORDERS)
-    forged = Authority.of(leaf).leaf(CATALOG)
-    return replace(forged, chain=forged.chain + leaf.chain)
-
-
 UNVERIFIED = "(CERTIFICATE_VERIFY_FAILED|BAD_SIGNATURE)"
 PLAINTEXT = Intruder(lambda _: None, "WRONG_VERSION_NUMBER", plaintext=True)
 TLS_1_2 = Intruder(lambda ca: ca.leaf(ORDERS), "NO_SHARED_CIPHER", newest=ssl.TLSVersion.TLSv1_2)
@@ -62,7 +56,7 @@ INTRUDERS = {
     "no certificate": Intruder(lambda _: None, "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
     "another CA": Intruder(lambda _: Authority.foreign().leaf(ORDERS), UNVERIFIED),
     "another CA with the name of ours": Intruder(lambda ca: Authority.foreign(ca.certificate).leaf(ORDERS), UNVERIFIED),
-    "signed by a workload": Intruder(signed_by_a_workload, UNVERIFIED),
+    "signed by a workload": Intruder(lambda ca: ca.forged(ORDERS, CATALOG), UNVERIFIED),
     "expired": Intruder(lambda ca: ca.leaf(ORDERS, ends=timedelta(seconds=-1)), UNVERIFIED),
     "not yet valid": Intruder(lambda ca: ca.leaf(ORDERS, begins=timedelta(minutes=1)), UNVERIFIED),
 }

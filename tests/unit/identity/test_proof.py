@@ -37,18 +37,12 @@ def test_several_names_or_none_prove_nothing() -> None:
     assert (shown(MESH.leaf(ORDERS, KING)), shown(MESH.leaf(dns=["orders"])), shown(MESH.leaf())) == ("", "", "")
 
 
-def signed_by_a_workload() -> Credentials:
-    leaf = MESH.leaf(ORDERS)
-    forged = Authority.of(leaf).leaf(KING)
-    return replace(forged, chain=forged.chain + leaf.chain)
-
-
 @pytest.mark.parametrize(
     "one",
     [
         pytest.param(MESH.leaf(ORDERS, ends=-MINUTE), id="expired"),
         pytest.param(MESH.leaf(ORDERS, begins=MINUTE), id="not yet valid"),
-        pytest.param(signed_by_a_workload(), id="signed by a workload"),
+        pytest.param(MESH.forged(ORDERS, KING), id="signed by a workload"),
         pytest.param(Authority.foreign().leaf(ORDERS), id="of another authority"),
         pytest.param(Authority.foreign(MESH.certificate).leaf(ORDERS), id="of another authority with the name of ours"),
     ],
