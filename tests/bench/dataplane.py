@@ -7,7 +7,6 @@ rulers (RULERS=<folder>). A goal is held against the end of the interval. Number
 other, nothing else. FULL=1 takes twenty rounds, whatever they take.
 """
 
-import json
 import os
 import signal
 import sys
@@ -22,10 +21,9 @@ from types import ModuleType
 from typing import Any
 
 from tests.bench.pairs import NoPairError, Pair, minimal_pair, own_pair, service
-from tests.bench.rig import ROOT, free_port, load_ruler, missing
+from tests.bench.rig import ROOT, free_port, load_ruler, missing, record
 from tests.bench.routed import path_of, translating, view_of
 
-RESULT = ROOT / "build" / "bench" / "dataplane.json"
 FULL = bool(os.environ.get("FULL"))
 METHODS, RETRIED = 1000, 100
 SERVICES, OF_EACH = 100, 10
@@ -147,20 +145,8 @@ def ratios(compared: Any) -> list[Row]:
 def finish(rows: list[Row], rounds: int, failures: list[str]) -> int:
     for row in rows:
         print(row)
-    for failure in failures:
-        print(f"bench-dataplane: {failure}", file=sys.stderr)
-    content = {
-        "rows": [{**asdict(row), "met": row.met} for row in rows],
-        "methods": METHODS,
-        "retried": RETRIED,
-        "rounds": rounds,
-        "failures": failures,
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg(),
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(content, indent=2) + "\n")
-    return 1 if failures else 0
+    written = [{**asdict(row), "met": row.met} for row in rows]
+    return record("dataplane", written, failures, methods=METHODS, retried=RETRIED, rounds=rounds)
 
 
 if __name__ == "__main__":

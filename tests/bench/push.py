@@ -5,7 +5,6 @@ Writes build/bench/push.json, and prints a table. The proxies are simulated and 
 divided by each other, nothing else. FULL=1 also measures 5,000 proxies, and takes its time.
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -18,9 +17,8 @@ from statistics import median
 from typing import Any
 
 from tests.bench.compiling import policy_change
-from tests.bench.rig import ROOT, Rig, Server, change, least, load_ruler, missing, raise_limits
+from tests.bench.rig import Rig, Server, change, least, load_ruler, missing, raise_limits, record
 
-RESULT = ROOT / "build" / "bench" / "push.json"
 FULL = bool(os.environ.get("FULL"))
 SERVICES, PROXIES = 100, 1000
 MANY_SERVICES, FEWER_PROXIES = 1000, 500
@@ -185,17 +183,7 @@ def finish(rows: list[Row], failures: list[str]) -> int:
     for row in rows:
         goal = "" if row.goal is None else f"  goal {row.goal:5.3g}  {'met' if row.met else 'NOT MET'}"
         print(f"{row.name:<76} {row.value:8.3f} {row.unit:<2}{goal}")
-    for failure in failures:
-        print(f"bench-push: {failure}", file=sys.stderr)
-    content = {
-        "rows": [{**asdict(row), "value": row.value, "met": row.met} for row in rows],
-        "failures": failures,
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg(),
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(content, indent=2) + "\n")
-    return 1 if failures else 0
+    return record("push", [{**asdict(row), "value": row.value, "met": row.met} for row in rows], failures)
 
 
 if __name__ == "__main__":

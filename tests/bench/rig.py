@@ -1,6 +1,7 @@
 """What a push benchmark is made of: a control plane in a process of its own, and what the rulers put around it."""
 
 import importlib.util
+import json
 import os
 import resource
 import shutil
@@ -128,6 +129,17 @@ class Rig:
             if proxies:
                 swarm.start(proxies)
             yield floor, swarm
+
+
+def record(name: str, rows: list[dict[str, Any]], failures: list[str], **more: object) -> int:
+    """Says what has failed, and writes build/bench/NAME.json, also when a goal is missed; the exit code."""
+    for failure in failures:
+        print(f"bench-{name}: {failure}", file=sys.stderr)
+    content = {"rows": rows, **more, "failures": failures, "cpus": os.cpu_count(), "load": os.getloadavg()}
+    result = ROOT / "build" / "bench" / f"{name}.json"
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(content, indent=2) + "\n")
+    return 1 if failures else 0
 
 
 def change(server: Server, swarm: Any, kind: str, command: str) -> Change:
