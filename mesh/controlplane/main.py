@@ -15,25 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from mesh.controlplane.agent_service import AgentService
 from mesh.controlplane.api import Api
-from mesh.controlplane.attestation import Attestation
-from mesh.controlplane.ca_service import CaService
-from mesh.controlplane.clients import Clients
 from mesh.controlplane.compiler import Compiler
-from mesh.controlplane.csds import ClientStatusService
-from mesh.controlplane.debug_service import DebugService
-from mesh.controlplane.document_service import DocumentService
-from mesh.controlplane.identity_service import AuditService, IdentityService
 from mesh.controlplane.limits import raise_descriptors
 from mesh.controlplane.memory import settle
 from mesh.controlplane.rotation import Rotation
-from mesh.controlplane.schema_service import SchemaService
-from mesh.controlplane.standing import Standings
-from mesh.controlplane.status_service import StatusService
+from mesh.controlplane.services import services
 from mesh.controlplane.tcp import serve_tcp
-from mesh.controlplane.token_service import TokenService
-from mesh.controlplane.workload_service import WorkloadService
 from mesh.errors import MeshError, StateError, UsageError
 from mesh.identity import core_files
 from mesh.identity.credentials import server_credentials
@@ -119,19 +107,8 @@ async def serve(settings: Settings, registry: Registry, stop: asyncio.Event) -> 
 
     rotation = Rotation(settings.state / "ca", registry, _now, settings.ca)
     rotation.check()
-    attestation = Attestation(registry, rotation.authority, _now)
-    agents = AgentService(registry, compiler, board, attestation, rotation=rotation, xds=settings.xds, now=_now)
-    people = IdentityService(registry), AuditService(registry)
-    tokens = TokenService(registry, rotation.authority, _now)
-    standings = Standings(registry, compiler, board)
-    documents = DocumentService(registry, standings)
-    status = StatusService(registry, board, compiler, standings, Clients(registry, cache, board))
-    clients = ClientStatusService(registry, cache, board)
-    debug = DebugService(registry, compiler, cache)
-    schemas = SchemaService(registry, _now)
-    authority = CaService(registry, rotation)
-    rest = WorkloadService(registry), agents, status, schemas, clients, debug, authority, tokens
-    api = Api(documents, *rest, *people, refused=numbers.refused)
+    made = services(registry, compiler, cache, board, rotation, xds=settings.xds, now=_now)
+    api = Api(made, refused=numbers.refused)
     discovery = DiscoveryService(cache, board, functools.partial(admit, identity_of=registry.identity_of))
 
     async def discover() -> None:

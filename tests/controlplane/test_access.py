@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import grpc
@@ -12,6 +14,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+import mesh.api.proa.v1 as v1
 from mesh.api.proa.v1 import (
     agents_pb2,
     agents_pb2_grpc,
@@ -20,29 +23,30 @@ from mesh.api.proa.v1 import (
     status_pb2,
     tokens_pb2,
 )
-from mesh.controlplane import access
+from mesh.controlplane import access, debug
 from mesh.controlplane.access import FIRST_CONTACT, PEOPLE, WHO, Who
-from mesh.controlplane.api import SERVICES
 from mesh.controlplane.tcp import first_contact
 from mesh.controlplane.token_service import LIFETIME
 from mesh.identity.ca import CertificateAuthority, new_root
 from mesh.identity.key import Key, new_key
 from mesh.model.names import Identity, Person, control_plane_identity
-from mesh.xds import services
+from mesh.xds.services import SERVICES
 from tests.controlplane.conftest import OPTIONS, Client, Remote, today
 from tests.unit.registry.builders import policy
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
-DISCOVERY = {
-    f"/{one.name}/{method}" for one in services.SERVICES for method in (one.sotw, one.delta, one.fetch) if method
-}
+DISCOVERY = {f"/{one.name}/{method}" for one in SERVICES for method in (one.sotw, one.delta, one.fetch) if method}
 
 
 def served() -> list[str]:
-    """Every method of the API's server and of xDS."""
-    pool = descriptor_pool.Default()
-    named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    return sorted({f"/{name}/{one.name}" for name in named for one in pool.FindServiceByName(name).methods} | DISCOVERY)
+    """Every method of the API, as its protos say, and of xDS."""
+    modules = (import_module(f"{v1.__name__}.{one.name}") for one in iter_modules(v1.__path__))
+    files = (vars(one).get("DESCRIPTOR") for one in modules)
+    ours = {service.full_name for one in files if one for service in one.services_by_name.values()} - {debug.SERVICE}
+    csds = "envoy.service.status.v3.ClientStatusDiscoveryService"
+    services = {*ours, csds, health.SERVICE_NAME, reflection.SERVICE_NAME}
+    found = (descriptor_pool.Default().FindServiceByName(name) for name in services)
+    return sorted({f"/{one.full_name}/{method.name}" for one in found for method in one.methods} | DISCOVERY)
 
 
 def test_every_method_has_a_row_and_every_row_a_method() -> None:
