@@ -40,6 +40,9 @@ from mesh.xds.server import DiscoveryService
 PAUSE: Final = timedelta(seconds=1)
 """Before the state is tried again that could not be written."""
 
+LOST: Final = "Put it back; or end the mesh and move {} away, too, for a new one"
+"""An empty state is an order to end every instance: nothing but a new mesh begins with one."""
+
 LONGEST_LINE: Final = 8 * 1024
 ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
@@ -169,7 +172,10 @@ async def keep_leases(registry: Registry) -> None:
 async def _loaded(state: Path) -> Registry:
     # The key of the authority is looked at where it is read: without it everything but signing goes on.
     check_private((state, *state.glob("state.db*")) if state.exists() else ())
-    store = await Store.open(state / "state.db")
+    path, authority = state / "state.db", state / "ca"
+    if authority.exists() and not (path.exists() and path.stat().st_size):
+        raise StateError(str(path), "it is lost, and the authority of its mesh is there", LOST.format(authority))
+    store = await Store.open(path)
     try:
         registry, problems = await Registry.load(store, now=_now, uptime=_uptime)
     except BaseException:

@@ -70,7 +70,9 @@ T = TypeVar("T")
 
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
-ANOTHER: Final = "Name another state folder with --state, or move this file away: what was applied is then lost"
+ANOTHER: Final = (
+    "Name another state folder with --state; or end the mesh, and move this file and `ca` away for a new one"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,20 +59,31 @@ async def test_an_authority_that_is_lost_is_not_made_anew(
     mesh.remember()
 
 
-async def test_a_database_that_is_spoilt_is_told_of_twice_and_stays_as_it_is(mesh: RunningMesh, short: Path) -> None:
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        pytest.param(NONSENSE, "state.db: the database does not work: file is not a database", id="spoilt"),
+        pytest.param(b"", "state.db: it is lost, and the authority of its mesh is there", id="empty"),
+        pytest.param(None, "state.db: it is lost, and the authority of its mesh is there", id="gone"),
+    ],
+)
+async def test_a_database_that_is_spoilt_or_lost_is_told_of_twice_and_not_made_anew(
+    mesh: RunningMesh, short: Path, left: bytes | None, words: str
+) -> None:
+    """To make it anew would be to forget the mesh, and so to end it."""
     path = mesh.state.folder / "state.db"
-    words = "state.db: the database does not work: file is not a database"
     async with calling(mesh, short) as (calls, _):
         os.kill(mesh.file["control_plane"]["pid"], signal.SIGSTOP)
         kept = {one: one.read_bytes() for one in mesh.state.folder.glob("state.db*")}
         for one in kept:
             one.unlink()
-        write_private(path, NONSENSE)
+        if left is not None:
+            write_private(path, left)
         os.kill(mesh.file["control_plane"]["pid"], signal.SIGKILL)
         await soon(lambda: mesh.state.control_plane_log.read_text().count(words) >= 3, 150)
         assert mesh.printed.count(words) == 1, mesh.printed
         assert mesh.printed.count("the control plane ends of the same again and again") == 1
-        assert path.read_bytes() == NONSENSE
+        assert (path.read_bytes() if path.exists() else None) == left
         await calls.went_on(200)
 
         for one, content in kept.items():
