@@ -46,7 +46,7 @@ class Instance:
         self._certificate = certificate
         self._attachment = Attachment(way.agents, self._hello(), self._attached, certificate.trust)
         ports = [addresses.app[port.number] for port in plan.ports if port.protocol is Protocol.GRPC]
-        self._schema = SchemaReport(way.schemas, folders.id, ports, plan.descriptor_set)
+        self._schema = SchemaReport(way.schemas, folders.id, ports, plan.descriptor_set, self._report)
         self._sidecar = Sidecar(envoy, folders, addresses, self._sidecar_changed)
         self._loaded = LoadedCertificates(self._sidecar.admin, certificate, self._report)
         self._service = Service(plan, addresses.app.values(), self._launch, folders.service_log, self._report)
@@ -60,13 +60,15 @@ class Instance:
         self._report()
         try:
             async with asyncio.TaskGroup() as tasks:
-                attachment = tasks.create_task(self._attachment.run())
                 sidecar = tasks.create_task(_after(self._bootstrapped.wait(), self._sidecar.run))
                 service = tasks.create_task(_after(self._sidecar.listens(), self._service.run))
-                renewal = tasks.create_task(self._certificate.keep_valid(held, self._loaded.look))
-                loaded = tasks.create_task(self._loaded.run())
-                schema = tasks.create_task(self._schema.run())
-                logs = tasks.create_task(keep_short(self._folders.service_log, self._folders.envoy_log))
+                beside = [
+                    tasks.create_task(self._attachment.run()),
+                    tasks.create_task(self._certificate.keep_valid(held, self._loaded.look)),
+                    tasks.create_task(self._loaded.run()),
+                    tasks.create_task(self._schema.run()),
+                    tasks.create_task(keep_short(self._folders.service_log, self._folders.envoy_log)),
+                ]
                 how = await departure
                 log("departing", how=how.name.lower())
                 await callers_gone(how, self._attachment, self._sidecar.admin, self._plan.stop.drain)
@@ -75,11 +77,8 @@ class Instance:
                 await self._service.stop(self._plan.stop.grace)
                 sidecar.cancel()
                 await self._sidecar.stop()
-                attachment.cancel()
-                renewal.cancel()
-                loaded.cancel()
-                schema.cancel()
-                logs.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             self._service.kill()
             self._sidecar.kill()
@@ -109,8 +108,15 @@ class Instance:
 
     def _report(self) -> None:
         self._schema.service_is(healthy=self._service.state.healthy)
-        report = report_of(self._service.state, self._sidecar.state, os.getpid(), self._loaded.found)
-        self._attachment.report(report)
+        self._attachment.report(
+            report_of(
+                self._service.state,
+                self._sidecar.state,
+                os.getpid(),
+                self._loaded.found,
+                schema_told=self._schema.told,
+            )
+        )
 
     def _launch(self) -> Launch:
         launch = launch_for(

@@ -8,7 +8,12 @@ from mesh.api.proa.v1 import agents_pb2
 
 
 def report_of(
-    service: ServiceState, sidecar: SidecarState, agent_pid: int, loaded: Iterable[agents_pb2.LoadedCertificate] = ()
+    service: ServiceState,
+    sidecar: SidecarState,
+    agent_pid: int,
+    loaded: Iterable[agents_pb2.LoadedCertificate] = (),
+    *,
+    schema_told: bool,
 ) -> agents_pb2.InstanceReport:
     """An instance is healthy when its service is and callers can reach it, which takes an Envoy that listens."""
     return agents_pb2.InstanceReport(
@@ -23,4 +28,5 @@ def report_of(
         envoy_restarts=sidecar.restarts,
         exposed=service.exposed,
         loaded=loaded,
+        schema_told=schema_told,
     )

@@ -1,7 +1,7 @@
 """What the service's methods are: read each time it becomes healthy, and told until the control plane has it."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,22 +31,37 @@ FINAL: Final = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTE
 
 
 class SchemaReport:
-    """`ports` are those of 127.0.0.1 at which the service speaks gRPC. A file of descriptors is read in their place."""
+    """`ports` are those of 127.0.0.1 at which the service speaks gRPC. A file of descriptors is read in their place.
+
+    `changed` is called when all has been told.
+    """
 
     def __init__(
-        self, stub: "schema_pb2_grpc.SchemaServiceAsyncStub", who: InstanceId, ports: Collection[int], file: str
+        self,
+        stub: "schema_pb2_grpc.SchemaServiceAsyncStub",
+        who: InstanceId,
+        ports: Collection[int],
+        file: str,
+        changed: Callable[[], None],
     ) -> None:
         self._stub = stub
         self._who = who
         self._ports = ports
         self._file = file
+        self._changed = changed
         self._healthy = False
         self._due = False
         self._attached = False
+        self._told = False
         self._wake = asyncio.Event()
         self._may_pass = False
         self._offer = schema_pb2.SchemaOffer()
         self._content = b""
+
+    @property
+    def told(self) -> bool:
+        """Whether nothing is left to tell of the service that runs now."""
+        return not self._ports or (self._told and not self._due)
 
     def service_is(self, *, healthy: bool) -> None:
         """To be called at each change: a service that becomes healthy may be another one than before."""
@@ -63,22 +78,23 @@ class SchemaReport:
         """Until it is cancelled."""
         if not self._ports:
             return
-        backoff, told = Backoff(FIRST_WAIT, LONGEST_WAIT), False
+        backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
         while True:
             if self._due:
-                self._due, told = False, False
+                self._due, self._told = False, False
                 await self._read()
             if self._attached:
-                self._attached, told = False, False
-            if told or not self._offer.workload:
+                self._attached, self._told = False, False
+            if self._told or not self._offer.workload:
                 if not (self._due or self._attached):
                     await self._woken(AGAIN if self._may_pass else None)
                     if self._may_pass and self._healthy and not self._due:
                         before = self._offer
                         await self._read()
-                        told = told and _same(before, self._offer)
-            elif told := await self._told():
-                backoff = Backoff(FIRST_WAIT, LONGEST_WAIT)
+                        self._told = self._told and _same(before, self._offer)
+            elif await self._tell():
+                self._told, backoff = True, Backoff(FIRST_WAIT, LONGEST_WAIT)
+                self._changed()
             else:
                 await self._woken(jittered(backoff.after(timedelta())))
 
@@ -113,7 +129,7 @@ class SchemaReport:
         )
         log("schema_read", bytes=len(content), digest=self._offer.digest[:12], problem=problem)
 
-    async def _told(self) -> bool:
+    async def _tell(self) -> bool:
         """Whether nothing is left to tell."""
         try:
             call = self._stub.ReportSchema(timeout=PATIENCE)

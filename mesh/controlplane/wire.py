@@ -78,6 +78,7 @@ def report(message: agents_pb2.InstanceReport) -> Report:
             Loaded(_said(one.serial), _said(one.issuer), one.not_after.ToDatetime(UTC), _few(one.roots))
             for one in message.loaded[:MOST_NAMED]
         ),
+        schema_told=message.schema_told,
     )
 
 
@@ -94,6 +95,7 @@ def report_message(value: Report) -> agents_pb2.InstanceReport:
         envoy_restarts=value.envoy_restarts,
         exposed=value.exposed,
         loaded=(agents_pb2.LoadedCertificate(**asdict(one)) for one in value.loaded),
+        schema_told=value.schema_told,
     )
 
 

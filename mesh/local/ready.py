@@ -15,6 +15,8 @@ def why_not_ready(instance: Instance | None, agent_pid: int | None) -> str:
     """What the instance waits for; empty when it is healthy and its proxy has its configuration."""
     if why := why_not_healthy(instance, agent_pid):
         return why
+    if instance and not instance.report.schema_told:
+        return "its methods have not been read"
     return "" if instance and instance.synced else "its proxy has not acknowledged its configuration"
 
 

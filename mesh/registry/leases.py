@@ -56,6 +56,7 @@ class Report:
     envoy_restarts: int = 0
     exposed: tuple[str, ...] = ()
     loaded: tuple[Loaded, ...] = ()
+    schema_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

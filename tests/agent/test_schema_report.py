@@ -49,14 +49,16 @@ class ControlPlane(schema_pb2_grpc.SchemaServiceServicer):
         yield schema_pb2.ReportSchemaResponse(kept=schema_pb2.SchemaKept())
 
     @asynccontextmanager
-    async def told_by(self, ports: list[int], file: str = "") -> AsyncIterator[SchemaReport]:
+    async def told_by(
+        self, ports: list[int], file: str = "", changed: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[SchemaReport]:
         """A report to this control plane, running."""
         server = grpc.aio.server()
         schema_pb2_grpc.add_SchemaServiceServicer_to_server(self, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            report = SchemaReport(schema_pb2_grpc.SchemaServiceStub(channel), ORDERS, ports, file)
+            report = SchemaReport(schema_pb2_grpc.SchemaServiceStub(channel), ORDERS, ports, file, changed)
             task = asyncio.create_task(report.run())
             try:
                 yield report
@@ -105,6 +107,26 @@ async def test_it_is_told_when_the_service_becomes_healthy_and_not_again(
     assert first.source == schema_pb2.SCHEMA_SOURCE_REFLECTION
     assert read(control_plane.contents[first.digest]).schema.services == (CATALOG,)
     assert len(control_plane.contents) == 1
+
+
+async def test_it_says_when_nothing_is_left_to_tell(control_plane: ControlPlane, eventually: Eventually) -> None:
+    seen: list[bool] = []
+    async with (
+        reflecting(CATALOG) as port,
+        control_plane.told_by([port], changed=lambda: seen.append(report.told)) as report,
+    ):
+        assert not report.told
+        report.service_is(healthy=True)
+        await eventually(lambda: report.told)
+        assert control_plane.offers
+
+        report.service_is(healthy=False)
+        assert report.told
+        report.service_is(healthy=True)
+        assert not report.told, "it may be another service"
+        await eventually(lambda: report.told)
+
+    assert seen == [True, True]
 
 
 async def test_a_service_that_was_away_is_asked_again(control_plane: ControlPlane, eventually: Eventually) -> None:
@@ -231,7 +253,7 @@ async def test_a_stream_that_ends_is_opened_again(eventually: Eventually, monkey
 
     stub: Any = Stub()
     async with reflecting(CATALOG) as port:
-        report = SchemaReport(stub, ORDERS, [port], "")
+        report = SchemaReport(stub, ORDERS, [port], "", lambda: None)
         task = asyncio.create_task(report.run())
         report.service_is(healthy=True)
         await eventually(lambda: len(opened) == 3 or task.done())
@@ -358,4 +380,6 @@ async def test_a_file_that_cannot_be_used_is_said(
 async def test_a_service_that_does_not_speak_grpc_tells_nothing(control_plane: ControlPlane) -> None:
     async with asyncio.timeout(5):
         stub: Any = None
-        await SchemaReport(stub, ORDERS, [], "").run()
+        report = SchemaReport(stub, ORDERS, [], "", lambda: None)
+        await report.run()
+        assert report.told

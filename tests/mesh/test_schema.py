@@ -76,6 +76,14 @@ def test_the_methods_of_the_bookstore_are_known_without_any_work(shared: Running
     assert "bookstore/orders v1: server reflection of orders, for " in printed
 
 
+def test_a_mesh_is_ready_when_all_methods_are_known(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:
+    """Else the defaults that follow them would come only after the first calls."""
+    descriptors = write(tmp_path / "shop.pb", "GetBook")
+    slow = launch(a_mesh(tmp_path / "mesh.yaml", described("slow", descriptors, env={"SLOWLY": "1"})))
+
+    assert methods(slow, "slow") == {"GetBook": ["v1"]}
+
+
 def test_a_mesh_that_is_well_passes_every_check(shared: RunningMesh) -> None:
     eventually(lambda: all(one["result"] == "ok" for one in checked(shared).values()))
 

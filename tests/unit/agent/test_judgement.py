@@ -154,7 +154,7 @@ SIDECAR = SidecarState(pid=3, ready=True, version="1.40.0", restarts=4, reason="
 
 
 def test_a_report_has_all_that_runs() -> None:
-    assert report_of(SERVICE, SIDECAR, agent_pid=5) == agents_pb2.InstanceReport(
+    assert report_of(SERVICE, SIDECAR, agent_pid=5, schema_told=True) == agents_pb2.InstanceReport(
         healthy=True,
         pid=1,
         agent_pid=5,
@@ -164,10 +164,11 @@ def test_a_report_has_all_that_runs() -> None:
         service_restarts=2,
         envoy_restarts=4,
         exposed=["0.0.0.0:1"],
+        schema_told=True,
     )
 
 
 def test_an_instance_that_callers_cannot_reach_is_not_healthy() -> None:
-    report = report_of(SERVICE, SidecarState(reason="its Envoy has ended"), agent_pid=5)
+    report = report_of(SERVICE, SidecarState(reason="its Envoy has ended"), agent_pid=5, schema_told=True)
 
     assert (report.healthy, report.reason) == (False, "its Envoy has ended")

@@ -13,7 +13,7 @@ from mesh.model.names import InstanceId
 
 
 def an_instance(*, attached: bool = True, draining: bool = False, synced: bool = True, **report: object) -> Instance:
-    whole = {"healthy": True, "envoy_ready": True, "agent_pid": 7} | report
+    whole = {"healthy": True, "envoy_ready": True, "schema_told": True, "agent_pid": 7} | report
     return Instance(attached=attached, draining=draining, synced=synced, report=InstanceReport(**whole))  # type: ignore[arg-type]
 
 
@@ -31,6 +31,7 @@ def an_instance(*, attached: bool = True, draining: bool = False, synced: bool =
         pytest.param(an_instance(envoy_ready=False), 7, "its Envoy does not listen", id="no Envoy"),
         pytest.param(an_instance(healthy=False, reason="no route"), 7, "no route", id="the agent's own words"),
         pytest.param(an_instance(healthy=False), 7, "it was not found healthy", id="unhealthy without a reason"),
+        pytest.param(an_instance(schema_told=False), 7, "its methods have not been read", id="schema not told"),
         pytest.param(an_instance(synced=False), 7, "its proxy has not acknowledged its configuration", id="not synced"),
     ],
 )
