@@ -65,8 +65,8 @@ async def test_a_connection_ends_at_an_age_once_no_stream_runs_on_it(
         envoy.running(control_plane),
         grpc.aio.secure_channel(str(inbound), credentials, options=options) as channel,
     ):
-        await envoy.until(lambda: envoy.port(listener.name) == inbound.port)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        # Envoy's list of listeners has one before its port listens.
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
         assert await watch.read()
         began = now()
         assert await asyncio.to_thread(envoy.statistic, CONNECTIONS) == 1
