@@ -10,10 +10,12 @@ import sys
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mesh.agent.way import Kept
 from mesh.errors import IdentityError
+
+if TYPE_CHECKING:  # the process that makes a key would import gRPC with it, which takes twice as long as the key
+    from mesh.agent.way import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Made:
     signature: bytes = b""
 
 
-async def made_apart(before: Kept | None) -> Made:
+async def made_apart(before: "Kept | None") -> Made:
     """A new key, made by a process that has ended."""
     command = [sys.executable, "-P", "-m", __name__]
     old = json.dumps({"chain": before.chain_pem, "key": before.key_pem} if before else {})
