@@ -1,6 +1,6 @@
 """`ClientStatusDiscoveryService`: how far each proxy is, resource by resource, as tools of other meshes ask for it."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -28,6 +28,14 @@ STATUS: Final = {
 }
 """What the management server says, and what it knows of the client."""
 
+MATCHES: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "exact": str.__eq__,
+    "prefix": str.startswith,
+    "suffix": str.endswith,
+    "contains": str.__contains__,
+}
+"""The kinds of matchers for a node id: whether a text matches a pattern."""
+
 
 class ClientStatusService(csds_pb2_grpc.ClientStatusDiscoveryServiceServicer):
     """Answers from what is now. A proxy that is not connected is listed with what it should have, as unknown."""
@@ -49,7 +57,7 @@ class ClientStatusService(csds_pb2_grpc.ClientStatusDiscoveryServiceServicer):
             yield self._answer(request)
 
     def _answer(self, request: csds_pb2.ClientStatusRequest) -> csds_pb2.ClientStatusResponse:
-        matchers = list(request.node_matchers)
+        matchers = request.node_matchers
         return csds_pb2.ClientStatusResponse(
             config=[
                 self._client(proxy, with_contents=not request.exclude_resource_contents)
@@ -138,16 +146,9 @@ def _matches(matcher: node_pb2.NodeMatcher, node_id: str) -> bool:
 
 def _is(matcher: string_pb2.StringMatcher, text: str) -> bool:
     kind = matcher.WhichOneof("match_pattern") or "exact"
-    if kind not in ("exact", "prefix", "suffix", "contains"):
-        remedy = "Use exact, prefix, suffix or contains"
-        raise UsageError("node_matchers", f"a node id cannot be matched by {kind}", remedy)
+    if kind not in MATCHES:
+        raise UsageError("node_matchers", f"a node id cannot be matched by {kind}", f"Use one of {', '.join(MATCHES)}")
     pattern = getattr(matcher, kind)
     if matcher.ignore_case:
         text, pattern = text.lower(), pattern.lower()
-    matches: bool = {
-        "exact": text == pattern,
-        "prefix": text.startswith(pattern),
-        "suffix": text.endswith(pattern),
-        "contains": pattern in text,
-    }[kind]
-    return matches
+    return MATCHES[kind](text, pattern)

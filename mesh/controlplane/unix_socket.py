@@ -20,7 +20,7 @@ def claim(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_folder(path.parent)
-        if _is_there(path):
+        if os.path.lexists(path):
             _remove_stale(path)
     except OSError as error:
         raise StartError(str(path), f"the socket cannot be made: {error.strerror}", "Choose another folder") from error
@@ -36,14 +36,6 @@ def _check_folder(folder: Path) -> None:
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         remedy = f"Run `chmod 700 {folder}` if it is yours, else choose another folder"
         raise StartError(str(folder), "others may enter the folder of the socket", remedy)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _remove_stale(path: Path) -> None:
