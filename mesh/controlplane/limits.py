@@ -47,13 +47,13 @@ def connection_age(leaf_lifetime: timedelta) -> timedelta:
     return min(LONGEST, leaf_lifetime * PART)
 
 
-def age_options(age: timedelta) -> tuple[tuple[str, int], ...]:
+def age_options(age: timedelta) -> dict[str, int]:
     """For a server. Streams that are still open when the grace is over are cut, and begin anew elsewhere."""
     in_ms = timedelta(milliseconds=1)
-    return (
-        ("grpc.max_connection_age_ms", age // in_ms),
-        ("grpc.max_connection_age_grace_ms", min(GRACE, age / 4) // in_ms),
-    )
+    return {
+        "grpc.max_connection_age_ms": age // in_ms,
+        "grpc.max_connection_age_grace_ms": min(GRACE, age / 4) // in_ms,
+    }
 
 
 class Calls:

@@ -1,8 +1,8 @@
 """The control plane for other machines: the API and xDS behind mutual TLS, and beside them a port for first contact."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, NoReturn
@@ -71,49 +71,29 @@ async def serve_tcp(
     A connection ends before the certificate does by which it was let in: all begin anew when the lifetime of leaves
     changes. `trust` makes credentials, `mutual` or not. Raises StartError when somebody else has one of the ports.
     """
+    most = connections(1 + len(others), first_contacts=len(others))
+
+    def servers(age: timedelta) -> Iterator[tuple[grpc.aio.Server, Address, bool]]:
+        """Each with its address, and whether its clients need a certificate."""
+        bounded = {"grpc.max_allowed_incoming_connections": most, **age_options(age)}
+        door = AccessInterceptor(ValidDoor(registry), api.refused)
+        yield discovery_server(discovery, tuple({**XDS, **bounded}.items()), [door]), xds, True
+        for address in others:
+            for_all = api.behind(CertificateDoor(registry), tuple({**FOR_ALL, **bounded}.items()))
+            for_all.add_generic_rpc_handlers(discovery.handlers())
+            yield for_all, address, True
+            yield api.behind(FirstContactDoor(), tuple(FIRST_CONTACT.items())), first_contact(address), False
+
     while True:
         seen, age = registry.changed.number, connection_age(registry.leaf_lifetime())
-        async with _serving(api, discovery, registry, trust, xds, others, age):
+        async with AsyncExitStack() as stack:
+            made = tuple(servers(age))
+            for server, address, is_mutual in made:
+                stack.push_async_callback(server.stop, grace=None)
+                listen(server, address, trust(mutual=is_mutual))
+            for server, address, is_mutual in made:
+                await server.start()
+                log.info("serving tcp=%s mutual=%s connections=%d", address, is_mutual, most)
             while connection_age(registry.leaf_lifetime()) == age:
                 seen = await registry.changed.after(seen)
         log.info("serving_anew connection_age=%s", connection_age(registry.leaf_lifetime()))
-
-
-@asynccontextmanager
-async def _serving(
-    api: Api,
-    discovery: DiscoveryService,
-    registry: Registry,
-    trust: Callable[..., grpc.ServerCredentials],
-    xds: Address,
-    others: Sequence[Address],
-    age: timedelta,
-) -> AsyncIterator[None]:
-    most = connections(1 + len(others), first_contacts=len(others))
-    bounded = (("grpc.max_allowed_incoming_connections", most), *age_options(age))
-    servers: list[grpc.aio.Server] = []
-
-    def serve(server: grpc.aio.Server, address: Address, *, mutual: bool) -> None:
-        servers.append(server)
-        listen(server, address, trust(mutual=mutual))
-
-    def options(of: dict[str, int]) -> tuple[tuple[str, int], ...]:
-        return tuple({**of, **dict(bounded)}.items())
-
-    try:
-        door = AccessInterceptor(ValidDoor(registry), api.refused)
-        serve(discovery_server(discovery, options(XDS), [door]), xds, mutual=True)
-        for address in others:
-            for_all = api.behind(CertificateDoor(registry), options(FOR_ALL))
-            for_all.add_generic_rpc_handlers(discovery.handlers())
-            serve(for_all, address, mutual=True)
-            strangers = api.behind(FirstContactDoor(), tuple(FIRST_CONTACT.items()))
-            serve(strangers, first_contact(address), mutual=False)
-            log.info("serving tcp=%s first_contact=%s", address, first_contact(address))
-        for server in servers:
-            await server.start()
-        log.info("serving xds=%s connections=%d", xds, most)
-        yield
-    finally:
-        for server in servers:
-            await server.stop(grace=None)

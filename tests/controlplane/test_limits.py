@@ -29,7 +29,7 @@ ORDERS = "shop/orders/orders-0"
 )
 def test_a_connection_ends_before_its_certificate(lifetime: timedelta, age: timedelta) -> None:
     assert connection_age(lifetime) == age
-    options = dict(age_options(age))
+    options = age_options(age)
     longest = options["grpc.max_connection_age_ms"] * 1.1 + options["grpc.max_connection_age_grace_ms"]
     # The latest renewal is at 60 % of its life.
     assert timedelta(milliseconds=longest) < lifetime * 0.4
