@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
@@ -128,9 +128,8 @@ class FirstContactDoor(SocketDoor):
 class ValidDoor:
     """Lets everyone in whose certificate was not revoked, for as long as that is so."""
 
-    def __init__(self, registry: Registry, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._now = now
         self._calls = Calls(registry)
 
     async def enter(self, method: str, context: Any) -> Caller:
@@ -146,7 +145,7 @@ class ValidDoor:
         return Caller(uri, uri)
 
     def _is_valid(self, certificate: x509.Certificate | None) -> bool:
-        now = self._now()
+        now = self._registry.tokens.now()
         return certificate is not None and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
 
     async def closed(self, context: Any) -> None:
