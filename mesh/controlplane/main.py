@@ -26,6 +26,7 @@ from mesh.errors import MeshError, StateError, UsageError
 from mesh.identity import core_files
 from mesh.identity.credentials import server_credentials
 from mesh.identity.private import check_private
+from mesh.model.printable import printable
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
@@ -44,7 +45,6 @@ LOST: Final = "Put it back; or end the mesh and move {} away, too, for a new one
 """An empty state is an order to end every instance: nothing but a new mesh begins with one."""
 
 LONGEST_LINE: Final = 8 * 1024
-ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ class _OneLine(logging.Formatter):
     """What peers say goes into messages: none of them begins a line, and none fills the disk. Tracebacks are ours."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return super().formatMessage(record)[:LONGEST_LINE].translate(ESCAPED)
+        return printable(super().formatMessage(record), LONGEST_LINE)
 
 
 def _log_to_stderr() -> None:
