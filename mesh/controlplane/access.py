@@ -17,10 +17,12 @@ from mesh.controlplane.limits import Calls
 from mesh.controlplane.requests import Requests, parsed
 from mesh.errors import AccessError, MeshError
 from mesh.identity.ca import serial
+from mesh.identity.certificates import is_valid
 from mesh.model.names import Identity, Person
 from mesh.registry.caller import CALLER, STRANGER, Caller
 from mesh.registry.registry import Registry
 from mesh.registry.state import is_identity
+from mesh.xds.peer import spiffe_id
 from mesh.xds.services import SERVICES
 
 PEOPLE: Final = ("viewer", "operator", "admin")
@@ -133,8 +135,8 @@ class ValidDoor:
         self._calls = Calls(registry)
 
     async def enter(self, method: str, context: Any) -> Caller:
-        caller = await self._caller(_spiffe_id(context), method)
-        if _is_resumed(context) and not self._is_valid(_certificate(context)):
+        caller = await self._caller(spiffe_id(context.auth_context()), method)
+        if _is_resumed(context) and not self._is_valid(context):
             raise AccessError(method, f"the certificate of {caller.name} has ended", "Have it renewed")
         if self._is_revoked(context):
             raise AccessError(method, f"the certificate of {caller.name} was revoked", "Look at: proa identity list")
@@ -144,9 +146,9 @@ class ValidDoor:
     async def _caller(self, uri: str, method: str) -> Caller:
         return Caller(uri, uri)
 
-    def _is_valid(self, certificate: x509.Certificate | None) -> bool:
-        now = self._registry.tokens.now()
-        return certificate is not None and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+    def _is_valid(self, context: Any) -> bool:
+        shown = _certificate(context)
+        return shown is not None and is_valid(shown, self._registry.tokens.now())
 
     async def closed(self, context: Any) -> None:
         seen = self._registry.revoked.number
@@ -162,7 +164,7 @@ class ValidDoor:
 
         Raises AccessError when the token does not count any more.
         """
-        person = _parsed(Person, _spiffe_id(context))
+        person = _parsed(Person, spiffe_id(context.auth_context()))
         if person is None:
             return None
         expires = await self._registry.tokens.check(person.token)
@@ -173,7 +175,7 @@ class ValidDoor:
         revoked = self._registry.state.revoked
         is_any_serial = any(not is_identity(name) for name in revoked)
         shown = _certificate(context) if is_any_serial else None
-        return self._registry.is_revoked(_spiffe_id(context), *([serial(shown)] if shown else []))
+        return self._registry.is_revoked(spiffe_id(context.auth_context()), *([serial(shown)] if shown else []))
 
 
 class CertificateDoor(ValidDoor):
@@ -197,10 +199,6 @@ class CertificateDoor(ValidDoor):
             return Caller(uri, uri), Who.WORKLOAD.value
         await self._registry.tokens.check(person.token)
         return Caller(f"{person.role} by token {person.token}"), person.role
-
-
-def _spiffe_id(context: Any) -> str:
-    return next((value.decode() for value in context.auth_context().get("peer_spiffe_id", ())), "")
 
 
 def _certificate(context: Any) -> x509.Certificate | None:
@@ -365,6 +363,6 @@ async def _before(closed: asyncio.Future[None], responses: AsyncIterator[Any]) -
 
 
 async def _turn_out(context: Any) -> NoReturn:
-    log.warning("turned_out peer=%s identity=%s", context.peer(), _spiffe_id(context))
+    log.warning("turned_out peer=%s identity=%s", context.peer(), spiffe_id(context.auth_context()))
     await context.abort(grpc.StatusCode.PERMISSION_DENIED, "what let this stream in was revoked, or has expired")
     raise AssertionError("abort does not return")

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from mesh.errors import StateError, UsageError
 from mesh.identity import generation
 from mesh.identity.ca import CertificateAuthority, serial
+from mesh.identity.certificates import is_valid
 from mesh.identity.folder import LOST_KEY, AuthorityFolder
 from mesh.identity.generation import Generation
 from mesh.identity.journal import Journal, Step
@@ -199,7 +200,7 @@ class Rotation:
         found = generation.read(source, MEND, lost_key=MEND, others=0o007)
         if isinstance(found.key, StateError):
             raise found.key
-        if not all(one.not_valid_before_utc <= self._now() < one.not_valid_after_utc for one in found.chain):
+        if not all(is_valid(one, self._now()) for one in found.chain):
             raise StateError(str(source / generation.CHAIN), "it has expired, or is not valid yet", MEND)
         return found
 

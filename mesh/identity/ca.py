@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.errors import IdentityError, StateError
+from mesh.identity.certificates import extension, uris
 from mesh.identity.renewal import renewal_time
 from mesh.model.names import Identity, Person, trust_domain_prefix
 
@@ -123,10 +124,8 @@ class CertificateAuthority:
 
     @property
     def _key_id(self) -> x509.SubjectKeyIdentifier:
-        try:
-            return self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        except x509.ExtensionNotFound:
-            return x509.SubjectKeyIdentifier.from_public_key(self._certificate.public_key())
+        said = extension(self._certificate, x509.SubjectKeyIdentifier)
+        return said or x509.SubjectKeyIdentifier.from_public_key(self._certificate.public_key())
 
 
 def pem(certificate: x509.Certificate) -> str:
@@ -139,9 +138,8 @@ def serial(certificate: x509.Certificate) -> str:
 
 
 def trust_domain_of(root: x509.Certificate) -> str:
-    """Raises ExtensionNotFound for a root that Proa has not made."""
-    names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), "").removeprefix("spiffe://")
+    """Empty for a root that Proa has not made."""
+    return next(iter(uris(root)), "").removeprefix("spiffe://")
 
 
 def _parts(error: StateError) -> tuple[str, str, str]:

@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-
 from mesh.errors import StateError
 from mesh.identity import generation
 from mesh.identity.ca import CertificateAuthority, trust_domain_of
@@ -142,7 +140,7 @@ class AuthorityFolder:
 
     def _check(self, now: datetime) -> None:
         for one in self.generations.values():
-            if one.chain[0] in one.roots and (said := _said(one.chain[0])) not in ("", self.trust_domain):
+            if one.chain[0] in one.roots and (said := trust_domain_of(one.chain[0])) not in ("", self.trust_domain):
                 problem = f"the authority is that of the trust domain {said}, not {self.trust_domain}"
                 raise StateError(str(self._path), problem, "Keep the trust domain, or choose another state folder")
         signing = self.generations[self.journal.signs].chain[0]
@@ -158,14 +156,6 @@ class AuthorityFolder:
         for path in self._path.iterdir():
             if path.name not in kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _said(root: x509.Certificate) -> str:
-    """The trust domain that a root says, "" for one that somebody else has made."""
-    try:
-        return trust_domain_of(root)
-    except x509.ExtensionNotFound:
-        return ""
 
 
 def _make(path: Path, first: Generation, now: datetime) -> None:

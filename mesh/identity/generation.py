@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from mesh.errors import StateError
 from mesh.identity.ca import SigningKey, new_root, pem
+from mesh.identity.certificates import is_signed_by, may_sign
 
 KEY: Final = "tls.key"
 CHAIN: Final = "tls.crt"
@@ -100,24 +101,13 @@ def _certificates(path: Path, remedy: str) -> tuple[x509.Certificate, ...]:
 def _why_not(chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]) -> str:
     """Why leaves below this chain would be trusted by nobody, "" when they would."""
     for one in {*chain, *roots}:
-        try:
-            if not one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-                return "its certificate is not that of an authority"
-        except x509.ExtensionNotFound:
-            return "its certificate does not say that it is that of an authority"
+        if not may_sign(one):
+            return "its certificate is not that of an authority"
     if chain[0] in roots:
         return ""
     for below, above in zip(chain, (*chain[1:], None), strict=True):
-        if any(_is_signed_by(below, root) for root in roots):
+        if any(is_signed_by(below, root) for root in roots):
             return ""
-        if above is None or not _is_signed_by(below, above):
+        if above is None or not is_signed_by(below, above):
             break
     return f"its certificates do not lead to a root in {ROOTS}"
-
-
-def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mesh.errors import AccessError
 from mesh.identity.ca import serial
+from mesh.identity.certificates import is_signed_by, is_valid, may_sign, uris
 
 LONGEST_CHAIN: Final = 5
 LARGEST_CHAIN: Final = 64 * 1024
@@ -44,12 +45,8 @@ def leaf_serial(chain_pem: str) -> str:
 
 def spiffe_id(leaf: x509.Certificate) -> str:
     """Its only URI, "" when it has none or several."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ""
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return uris[0] if len(uris) == 1 else ""
+    found = uris(leaf)
+    return found[0] if len(found) == 1 else ""
 
 
 def _read(chain_pem: str) -> tuple[x509.Certificate, ...]:
@@ -65,32 +62,13 @@ def _read(chain_pem: str) -> tuple[x509.Certificate, ...]:
 def _leads_to(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> bool:
     """Each is signed by the next, which may sign; one of them by a root; all are valid up to there."""
     for below, above in zip(chain, (*chain[1:], None), strict=True):
-        if not _is_valid(below, now):
+        if not is_valid(below, now):
             return False
-        if any(_is_signed_by(below, root) and _is_valid(root, now) for root in roots):
+        if any(is_signed_by(below, root) and is_valid(root, now) for root in roots):
             return True
-        if above is None or not _may_sign(above) or not _is_signed_by(below, above):
+        if above is None or not may_sign(above) or not is_signed_by(below, above):
             return False
     return False
-
-
-def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
-    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
-
-
-def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def _may_sign(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 def _refused(why: str) -> AccessError:

@@ -32,6 +32,11 @@ Admit = Callable[[base_pb2.Node, Mapping[str, Iterable[bytes]]], Peer]
 """Takes the node of a first message and what is known of the connection. Raises MeshError for who may not ask."""
 
 
+def spiffe_id(auth_context: Mapping[str, Iterable[bytes]]) -> str:
+    """The SPIFFE id of the certificate at the other end, "" unless it has exactly one that is well-formed."""
+    return next((value.decode() for value in auth_context.get("peer_spiffe_id", ())), "")
+
+
 def admit(
     node: base_pb2.Node,
     auth_context: Mapping[str, Iterable[bytes]],
@@ -41,7 +46,7 @@ def admit(
 
     Raises ProtocolError for a node without an id, IdentityError for one that the peer may not claim.
     """
-    proven = _spiffe_id(auth_context)
+    proven = spiffe_id(auth_context)
     peer = _peer(node, proven)
     expected = identity_of(node.id)
     if expected is None:
@@ -73,11 +78,6 @@ def _is_client(node_id: str) -> bool:
         return InstanceId.from_node_id(node_id).service_account is not None
     except ValueError:
         return False
-
-
-def _spiffe_id(auth_context: Mapping[str, Iterable[bytes]]) -> str:
-    """It is missing unless the certificate has exactly one, well-formed SPIFFE id."""
-    return next((value.decode() for value in auth_context.get("peer_spiffe_id", ())), "")
 
 
 def _envoy_version(node: base_pb2.Node) -> str:
