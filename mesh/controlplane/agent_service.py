@@ -13,11 +13,11 @@ from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc
 from mesh.controlplane import wire
 from mesh.controlplane.access import may_act_for
 from mesh.controlplane.attachments import Attachment, Attachments
-from mesh.controlplane.attestation import Attestation, identity_for
+from mesh.controlplane.attestation import Attestation, identity_for, revoked
 from mesh.controlplane.compiler import Compiler
 from mesh.controlplane.plan import launch_plan
 from mesh.controlplane.rotation import Rotation
-from mesh.errors import AccessError, LimitError, StateError, UsageError
+from mesh.errors import LimitError, StateError, UsageError
 from mesh.identity.ca import CertificateAuthority, serial
 from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Role
@@ -110,7 +110,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
                     yield agents_pb2.AttachResponse(drained=agents_pb2.Drained())
         if attachment.replaced.is_set():
             if self._registry.is_revoked(lease.identity.uri):
-                raise _revoked(lease.identity)
+                raise revoked(lease.identity.uri)
             await context.abort(grpc.StatusCode.ABORTED, f"{lease.id.node_id}: a newer stream took its place")
 
     def _is_revoked(self, instance: InstanceId) -> bool:
@@ -158,7 +158,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             identity = identity_for(self._registry, instance.namespace, instance.workload, account)
             may_act_for(identity)
             if self._registry.is_revoked(identity.uri):
-                raise _revoked(identity)
+                raise revoked(identity.uri)
 
     def _check_room(self, instance: InstanceId) -> None:
         """Raises LimitError when somebody on another machine attaches more instances than any workload needs."""
@@ -198,10 +198,6 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         if self._attachments.close(attachment):
             self._registry.detach(attachment.instance, at_once=attachment.drained)
             log.info("detached node=%s drained=%s", attachment.instance.node_id, attachment.drained)
-
-
-def _revoked(identity: Identity) -> AccessError:
-    return AccessError(identity.uri, "it was revoked", "Ask who has done that: proa audit")
 
 
 def _trust(authority: CertificateAuthority) -> agents_pb2.Trust:

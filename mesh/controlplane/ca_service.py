@@ -6,9 +6,10 @@ from typing import Any, Final
 from cryptography import x509
 
 from mesh.api.proa.v1 import ca_pb2, ca_pb2_grpc
+from mesh.controlplane.attestation import trust_domain
 from mesh.controlplane.rotation import Rotation
-from mesh.errors import NotFoundError
 from mesh.identity.ca import serial
+from mesh.identity.certificates import extension
 from mesh.identity.folder import AuthorityFolder
 from mesh.identity.journal import Step
 from mesh.registry.registry import Registry
@@ -30,21 +31,17 @@ class CaService(ca_pb2_grpc.CaServiceServicer):
         return ca_pb2.GetAuthorityResponse(authority=self._authority())
 
     async def RotateRoot(self, request: ca_pb2.RotateRootRequest, context: Any) -> ca_pb2.RotateRootResponse:
-        self._check()
+        trust_domain(self._registry)  # there is nothing to rotate without one
         self._rotation.rotate(force=request.force)
         await self._registry.note("root rotation forced" if request.force else "root rotation begun", "authority")
         return ca_pb2.RotateRootResponse(authority=self._authority())
 
-    def _check(self) -> None:
-        if not self._registry.state.trust_domain:
-            raise NotFoundError("mesh", "it has no document yet, and so no authority", "Apply one first: proa apply -f")
-
     def _authority(self) -> ca_pb2.Authority:
-        self._check()
+        domain = trust_domain(self._registry)
         folder, problem = self._rotation.opened(), self._rotation.problem()
         journal = folder.journal
         return ca_pb2.Authority(
-            trust_domain=folder.trust_domain,
+            trust_domain=domain,
             step=STEPS[journal.step],
             since=journal.since,
             certificates=certificates(folder),
@@ -84,7 +81,5 @@ def certificates(folder: AuthorityFolder) -> Iterator[ca_pb2.CaCertificate]:
 
 
 def _key_id(certificate: x509.Certificate) -> str:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
-    except x509.ExtensionNotFound:
-        return ""
+    said = extension(certificate, x509.SubjectKeyIdentifier)
+    return said.digest.hex() if said else ""
