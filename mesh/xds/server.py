@@ -17,7 +17,7 @@ from mesh.xds.peer import Admit
 from mesh.xds.services import SERVICES, Service
 from mesh.xds.session import Session
 from mesh.xds.source import Source
-from mesh.xds.stream import R
+from mesh.xds.stages import R
 from mesh.xds.wire import DELTA, SOTW, Variant
 
 OPTIONS: Final = (

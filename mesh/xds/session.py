@@ -13,7 +13,7 @@ from mesh.snapshot.types import TYPES
 from mesh.xds.messages import Answer, Refusal, Response
 from mesh.xds.peer import Peer
 from mesh.xds.source import Source, State
-from mesh.xds.stream import R, Stream
+from mesh.xds.stages import R, Stages
 from mesh.xds.wire import Variant
 
 NAMED_IN_REFUSAL: Final = 3
@@ -48,7 +48,7 @@ class Session(Generic[R]):
         self,
         peer: Peer,
         variant: Variant[R],
-        stream: Stream[R],
+        stream: Stages[R],
         source: Source,
         status: StreamStatus,
         identifier: str,

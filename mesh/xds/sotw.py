@@ -4,20 +4,18 @@ A response about clusters or listeners is all that the client should have of the
 new or has changed.
 """
 
-from collections.abc import Iterable
 from datetime import timedelta
 
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
-from mesh.model.printable import printable
 from mesh.xds.known import Form
 from mesh.xds.ledger import WILDCARD, WILDCARD_TYPES, asked_first, version_of
-from mesh.xds.messages import Answer, Response
+from mesh.xds.messages import Response
 from mesh.xds.source import State
-from mesh.xds.stages import MAX_ERROR, Stages
+from mesh.xds.stages import Stages
 from mesh.xds.subscription import Subscription
 
 
-class SotwStream(Stages):
+class SotwStream(Stages[DiscoveryRequest]):
     """A request with a stale nonce is ignored: the client will say the same again when it has seen the latest response.
 
     A missing resource of a type of which absence means nothing is passed over in silence until it is there.
@@ -32,23 +30,6 @@ class SotwStream(Stages):
         self._brought: dict[str, str] = {}
         self._listed: dict[str, int] = {}
 
-    def receive(self, request: DiscoveryRequest, now: timedelta) -> Answer | None:
-        self._now, self._noted = now, None
-        if request.HasField("node"):
-            self._take_node(request.node)
-        type_url = self._type_url(request.type_url)
-        subscription = self._subscriptions.get(type_url)
-        if subscription is None:
-            self._open(type_url, request)
-            return None
-        if self._is_stale(type_url, request.response_nonce):
-            return None
-        error = printable(request.error_detail.message, MAX_ERROR) if request.HasField("error_detail") else None
-        answer = subscription.acknowledge(request.response_nonce, error, now)
-        if not self._lists_the_same(request, type_url):
-            self._follow(subscription, request.resource_names)
-        return answer
-
     def next_response(self, state: State, now: timedelta) -> Response | None:
         self._recognise(state)
         response = super().next_response(state, now)
@@ -57,7 +38,6 @@ class SotwStream(Stages):
         return response
 
     def _open(self, type_url: str, request: DiscoveryRequest) -> None:
-        """The first request of a type: one without any name asks for everything, if the type allows that."""
         # Each look at a field of names makes their strings anew.
         listed = tuple(request.resource_names)
         self._check_limits(listed)
@@ -68,7 +48,6 @@ class SotwStream(Stages):
         form = Form.FULL if type_url in WILDCARD_TYPES else Form.CHANGED
         subscription = Subscription(type_url, form, names, wildcard=is_all)
         self._add(subscription)
-        self._check_limits()
         if is_all and not names and request.version_info:
             self._brought[type_url] = request.version_info
 
@@ -89,12 +68,15 @@ class SotwStream(Stages):
         latest = self._nonces.get(type_url)
         return bool(nonce and latest) and nonce != latest
 
-    def _follow(self, subscription: Subscription, listed: Iterable[str]) -> None:
-        """From now on the client asks for those that it has `listed`, and for no other."""
-        names = frozenset(listed)
-        if subscription.type_url in self._legacy and not names:
+    def _follow(self, subscription: Subscription, request: DiscoveryRequest) -> None:
+        """From now on the client asks for those that it lists, and for no other."""
+        type_url = subscription.type_url
+        if self._is_stale(type_url, request.response_nonce) or self._lists_the_same(request, type_url):
             return
-        self._legacy.discard(subscription.type_url)
+        names = frozenset(request.resource_names)
+        if type_url in self._legacy and not names:
+            return
+        self._legacy.discard(type_url)
         self._check_limits(names)
         before = {*subscription.names, WILDCARD} if subscription.wildcard else {*subscription.names}
         for name in sorted(names - before):

@@ -1,23 +1,28 @@
-"""In which order a change reaches a client, in either variant of the protocol. Pure: no I/O, no clock, no chance.
+"""One stream as a state machine: requests in, responses out, and in which order a change reaches the client. Pure.
+
+No I/O, no clock, no chance.
 
 Source: Envoy docs, "xDS REST and gRPC protocol". Its "make before break" is kept by waiting for ACKs between stages:
 sending in the right order is not enough, since what was sent is not yet in force.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from mesh.api.envoy.config.core.v3 import base_pb2
+from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from mesh.errors import LimitError, ProtocolError
+from mesh.model.printable import printable
 from mesh.registry.status import ResourceStatus, TypeStatus, Wait
 from mesh.snapshot.named import Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET
-from mesh.xds.messages import Delta, Moments, Response
+from mesh.xds.messages import Answer, Delta, Moments, Response
 from mesh.xds.source import State
 from mesh.xds.subscription import Subscription
 
@@ -33,9 +38,9 @@ SILENCE: Final = timedelta(seconds=20)
 
 MAX_TYPES: Final = 64
 MAX_NAMES: Final = 50_000
+"""Per stream, to bound what one peer can make us keep. The largest mesh that was measured has 1,000 names per type."""
 MAX_NAME: Final = 2_048
 """Characters of a name, a type or a version. What a client asks for is remembered as long as its stream lives."""
-"""Per stream, to bound what one peer can make us keep. The largest mesh that was measured has 1,000 names per type."""
 MAX_ERROR: Final = 4_096
 """Characters; Envoy may quote a whole resource."""
 
@@ -43,7 +48,10 @@ Reference = tuple[str, str]
 """Type URL and name."""
 
 
-class Stages:
+R = TypeVar("R", bound=DeltaDiscoveryRequest | DiscoveryRequest)
+
+
+class Stages(ABC, Generic[R]):
     """What both variants share. `name` differs from that of every other stream, so that nonces mean nothing elsewhere.
 
     With a `type_url` it is a stream of that type alone, which requests need not say.
@@ -69,6 +77,33 @@ class Stages:
         self._now = timedelta()
         self._traffic_waits_since: timedelta | None = None
         self._sends_ttl = False
+
+    def receive(self, request: R, now: timedelta) -> Answer | None:
+        """Takes in one request, and returns what it answers, if it is an ACK or a NACK.
+
+        Raises ProtocolError for one without a type or of another type than the stream is for, LimitError for one that
+        asks for too much. `now` is any clock that never goes back.
+        """
+        self._now, self._noted = now, None
+        if request.HasField("node"):
+            self._take_node(request.node)
+        type_url = self._type_url(request.type_url)
+        subscription = self._subscriptions.get(type_url)
+        if subscription is None:
+            self._open(type_url, request)
+            return None
+        error = printable(request.error_detail.message, MAX_ERROR) if request.HasField("error_detail") else None
+        answer = subscription.acknowledge(request.response_nonce, error, now)
+        self._follow(subscription, request)
+        return answer
+
+    @abstractmethod
+    def _open(self, type_url: str, request: R) -> None:
+        """The first request of a type: one without any name asks for everything, if the type allows that."""
+
+    @abstractmethod
+    def _follow(self, subscription: Subscription, request: R) -> None:
+        """A later one may say that the client asks for something else than before."""
 
     def next_response(self, state: State, now: timedelta) -> Response | None:
         """The next response that may be sent now, or None. Whoever asks must send it, and then ask again."""
@@ -154,8 +189,8 @@ class Stages:
     def _add(self, subscription: Subscription) -> None:
         if len(self._subscriptions) == MAX_TYPES:
             raise _too_much()
-        self._check_limits([subscription.type_url])
         self._subscriptions[subscription.type_url] = subscription
+        self._check_limits([subscription.type_url])
         if subscription.type_url == ENDPOINT:
             subscription.owe(self._unsettled_clusters)
             self._unsettled_clusters.clear()

@@ -18,7 +18,7 @@ from mesh.snapshot.resource import Resource, type_url
 from mesh.xds.delta import DeltaStream
 from mesh.xds.messages import Content, Response
 from mesh.xds.sotw import SotwStream
-from mesh.xds.stream import R, Stream
+from mesh.xds.stages import R, Stages
 
 Message = discovery_pb2.DeltaDiscoveryResponse | discovery_pb2.DiscoveryResponse
 
@@ -33,7 +33,7 @@ class Variant(Generic[R]):
 
     name: str
     request: type[R]
-    open: Callable[[str, str], Stream[R]]
+    open: Callable[[str, str], Stages[R]]
     message: Callable[..., Message]
     head: Callable[[Content], Message]
     head_of: Callable[[Resource], bytes]
