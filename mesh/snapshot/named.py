@@ -75,6 +75,9 @@ class Named(dict[str, Resource]):
         return sum(map(of_part, self.parts)) if self.parts else sum(map(of_one, self.values()))
 
 
+NOTHING: Final = Named()
+
+
 def _are_alike(one: Resource | None, other: Resource | None) -> bool:
     if one is None or other is None:
         return one is other

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from mesh.errors import SnapshotError
 from mesh.model.names import LOCAL_CLUSTER, TELEMETRY_CLUSTER, XDS_CLUSTER
-from mesh.snapshot.named import Named
+from mesh.snapshot.named import NOTHING, Named
 from mesh.snapshot.references import references
 from mesh.snapshot.resource import Resource, digest, resource, type_url
 from mesh.snapshot.types import CLUSTER, EXTENSION, LISTENER, ROUTE, RUNTIME
@@ -33,10 +33,7 @@ class Snapshot:
     version: str
 
     def of(self, type_url: str) -> Named:
-        return self.resources.get(type_url, NONE)
-
-
-NONE: Final = Named()
+        return self.resources.get(type_url, NOTHING)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -91,7 +88,9 @@ def seal(shared: Part, own: Part, before: Snapshot | None = None) -> Snapshot:
     is of one type is the same object as in `before` when it is equal.
     """
     resources = {
-        url: _joined(shared.resources.get(url, NONE), own.resources.get(url, NONE), before.of(url) if before else NONE)
+        url: _joined(
+            shared.resources.get(url, NOTHING), own.resources.get(url, NOTHING), before.of(url) if before else NOTHING
+        )
         for url in sorted(shared.resources.keys() | own.resources.keys())
     }
     _check_needs(resources, chain(shared.needs.items(), own.needs.items()))
@@ -100,9 +99,9 @@ def seal(shared: Part, own: Part, before: Snapshot | None = None) -> Snapshot:
 
 def _needs_of(resources: Mapping[str, Named]) -> Mapping[tuple[str, str], Resource]:
     needs: dict[tuple[str, str], Resource] = {}
-    for one in (one for url in REFERRING for one in resources.get(url, NONE).values()):
+    for one in (one for url in REFERRING for one in resources.get(url, NOTHING).values()):
         for url, name in one.needs:
-            if name not in resources.get(url, NONE) and name not in ALWAYS.get(url, ()):
+            if name not in resources.get(url, NOTHING) and name not in ALWAYS.get(url, ()):
                 needs.setdefault((url, name), one)
     return needs
 
@@ -124,7 +123,7 @@ def _check_needs(
     resources: Mapping[str, Mapping[str, Resource]], needs: Iterable[tuple[tuple[str, str], Resource]]
 ) -> None:
     for (url, name), referring in needs:
-        if name not in resources.get(url, NONE):
+        if name not in resources.get(url, NOTHING):
             where = f"{_short(referring.type_url)} {referring.name}"
             raise SnapshotError(where, f"it names {_short(url)} {name}, which is not there", MISTAKE)
 

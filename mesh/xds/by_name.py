@@ -3,17 +3,14 @@
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
-from typing import Final
 
 from mesh.model.workload import Locality
-from mesh.snapshot.named import Named
+from mesh.snapshot.named import NOTHING, Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.seal import sealed
 from mesh.snapshot.types import LISTENER
 from mesh.translate.grpc_client import absent_listener
 from mesh.xds.source import Source, State
-
-NOTHING: Final = Named()
 
 
 class ByName:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from mesh.model.workload import Locality
-from mesh.snapshot.named import Named
+from mesh.snapshot.named import NOTHING, Named
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.seal import Snapshot
 from mesh.snapshot.types import ENDPOINT
-from mesh.xds.source import NOTHING, State
+from mesh.xds.source import State
 from mesh.xds.watchers import Watchers
 
 

@@ -13,12 +13,11 @@ from typing import Final
 from weakref import WeakValueDictionary, ref
 
 from mesh.snapshot.memo import Memo
-from mesh.snapshot.named import Named
+from mesh.snapshot.named import NOTHING, Named
 from mesh.snapshot.resource import Resource, digest
 from mesh.snapshot.types import ENDPOINT
 from mesh.xds.messages import Content, Delta
 
-NOTHING: Final = Named()
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from mesh.model.workload import Locality
-from mesh.snapshot.named import Named
-
-NOTHING: Final = Named()
+from mesh.snapshot.named import NOTHING, Named
 
 
 @dataclass(frozen=True, slots=True)
