@@ -12,7 +12,7 @@ import grpc
 from mesh.controlplane.access import AccessInterceptor, CertificateDoor, FirstContactDoor, ValidDoor
 from mesh.controlplane.api import OPTIONS as API_OPTIONS
 from mesh.controlplane.api import Api
-from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connection_age, connections
+from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connections
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.xds.server import OPTIONS as XDS_OPTIONS
@@ -85,7 +85,7 @@ async def serve_tcp(
             yield api.behind(FirstContactDoor(), tuple(FIRST_CONTACT.items())), first_contact(address), False
 
     while True:
-        seen, age = registry.changed.number, connection_age(registry.leaf_lifetime())
+        seen, age = registry.changed.number, registry.documents.mesh.connection_age
         async with AsyncExitStack() as stack:
             made = tuple(servers(age))
             for server, address, is_mutual in made:
@@ -94,6 +94,6 @@ async def serve_tcp(
             for server, address, is_mutual in made:
                 await server.start()
                 log.info("serving tcp=%s mutual=%s connections=%d", address, is_mutual, most)
-            while connection_age(registry.leaf_lifetime()) == age:
+            while registry.documents.mesh.connection_age == age:
                 seen = await registry.changed.after(seen)
-        log.info("serving_anew connection_age=%s", connection_age(registry.leaf_lifetime()))
+        log.info("serving_anew connection_age=%s", registry.documents.mesh.connection_age)
