@@ -166,8 +166,8 @@ def topology_of(documents: Documents, schemas: Schemas = NO_SCHEMAS) -> Topology
             ports=_merged(known.ports, workload.ports),
             identities=tuple(sorted({*known.identities, (workload.version, who)})),
         )
-    known = {key: found for service in services.values() for key, found in _known(service, schemas)}
-    return Topology(services, known, connection_age=documents.mesh.connection_age)
+    of_versions = {key: found for service in services.values() for key, found in _known(service, schemas)}
+    return Topology(services, of_versions, connection_age=documents.mesh.connection_age)
 
 
 def _known(service: Service, schemas: Schemas) -> Iterator[tuple[tuple[str, str, str], Schema]]:
