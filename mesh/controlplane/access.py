@@ -154,13 +154,10 @@ class ValidDoor:
         seen = self._registry.revoked.number
         with suppress(AccessError):
             while not self._is_revoked(context):
-                rest = await self._rest(context)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(rest):
-                        seen = await self._registry.revoked.after(seen)
+                seen = await self._registry.revoked.after(seen, within=await self._rest(context))
 
-    async def _rest(self, context: Any) -> float | None:
-        """Seconds until a person's token is to be looked at again, None for a workload, which needs none.
+    async def _rest(self, context: Any) -> timedelta | None:
+        """How long until a person's token is to be looked at again, None for a workload, which needs none.
 
         Raises AccessError when the token does not count any more.
         """
@@ -168,7 +165,7 @@ class ValidDoor:
         if person is None:
             return None
         expires = await self._registry.tokens.check(person.token)
-        return min(LOOK, expires - self._registry.tokens.now()).total_seconds()
+        return min(LOOK, expires - self._registry.tokens.now())
 
     def _is_revoked(self, context: Any) -> bool:
         """A certificate is only taken apart when there is one that it could be."""

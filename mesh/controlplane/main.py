@@ -161,12 +161,8 @@ async def keep_leases(registry: Registry) -> None:
             log.error("not_forgotten reason=%s", error)
             await asyncio.sleep(PAUSE.total_seconds())
             continue
-        rest = registry.next_end()
-        try:
-            async with asyncio.timeout(None if rest is None else rest.total_seconds()):
-                await registry.changed.after(seen)
-        except TimeoutError:
-            pass  # the end of a term is as good a reason to look as a change
+        # The end of a term is as good a reason to look as a change.
+        await registry.changed.after(seen, within=registry.next_end())
 
 
 async def _loaded(state: Path) -> Registry:

@@ -65,6 +65,7 @@ class Rotation:
         self._folder: AuthorityFolder | None = None
         self._problem: StateError | None = None
         self._wake = asyncio.Event()
+        registry.changed.also(self._wake.set)
         self._step_began: float | None = None
         self._followed_since: float | None = None
 
@@ -133,15 +134,12 @@ class Rotation:
         """Returns as soon as there is an authority that can sign."""
         await self._begun()
         while self._why_not():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK.total_seconds()):
-                    await self.changed.after(self.changed.number)
+            await self.changed.after(self.changed.number, within=LOOK)
 
     async def run(self) -> NoReturn:
         """Takes each step when it is time. What goes wrong is said and tried again. Raises StateError as `check`."""
         await self._begun()
         while True:
-            seen = self._registry.changed.number
             self._wake.clear()
             try:
                 self._walk()
@@ -149,7 +147,9 @@ class Rotation:
             except StateError as error:
                 self.check()
                 self._say(error)
-            await self._anything(seen)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._again()):
+                    await self._wake.wait()
 
     async def _begun(self) -> None:
         """Returns when there is a trust domain: with the first document, or at once."""
@@ -221,19 +221,8 @@ class Rotation:
             log.error("authority reason=%s", problem) if problem else log.info("authority mended")
         self._problem = problem
 
-    async def _anything(self, seen: int) -> None:
-        """Returns after a change of the registry or a call, or when it is time to look again."""
-        waits = [
-            asyncio.ensure_future(self._registry.changed.after(seen)),
-            asyncio.ensure_future(self._wake.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, timeout=self._again(), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
     def _again(self) -> float | None:
+        """Seconds until it is time to look again although nothing has happened."""
         if self._followed_since is not None:
             return max(0.0, SETTLE.total_seconds() - (_time() - self._followed_since))
         is_steady = self._folder is not None and self._folder.journal.step is Step.STEADY

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 
 
 class Changes:
@@ -33,9 +35,11 @@ class Changes:
         """Calls `listener` at each change from now on, in the middle of it: it must not block, nor look at anything."""
         self._listeners.append(listener)
 
-    async def after(self, seen: int) -> int:
-        """The present number, as soon as it is higher than `seen`."""
-        while self._number <= seen:
-            self._next = self._next or asyncio.Event()
-            await self._next.wait()
+    async def after(self, seen: int, within: timedelta | None = None) -> int:
+        """The present number, as soon as it is higher than `seen`, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if within is None else within.total_seconds()):
+                while self._number <= seen:
+                    self._next = self._next or asyncio.Event()
+                    await self._next.wait()
         return self._number

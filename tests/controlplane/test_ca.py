@@ -52,6 +52,15 @@ async def test_a_mesh_says_whom_it_trusts(mesh: Mesh) -> None:
     assert (authority.problem, authority.source) == ("", "")
 
 
+async def test_a_step_comes_when_the_last_proxy_has_followed_whenever_somebody_looks(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "LOOK", timedelta(hours=1))
+    async with proxied(mesh):
+        await mesh.rotate()
+        await mesh.at(STEADY)
+
+
 async def test_without_documents_there_is_no_authority(opened: Open, tmp_path: Path, xds: Address) -> None:
     async with serving(opened, tmp_path, xds) as mesh:
         for call in (mesh.authority, mesh.rotate):
