@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +18,6 @@ from mesh.errors import LimitError, NotFoundError, ProtocolError, UsageError
 from mesh.model.descriptors import LARGEST_SET, digest_of
 from mesh.model.names import InstanceId
 from mesh.model.printable import printable
-from mesh.model.workload import Workload
 from mesh.registry.caller import CALLER, Caller
 from mesh.registry.known import Offer, Origin, Source
 from mesh.registry.registry import Registry
@@ -82,27 +82,22 @@ class SchemaService(schema_pb2_grpc.SchemaServiceServicer):
 
     async def ListSchemas(self, request: schema_pb2.ListSchemasRequest, context: Any) -> schema_pb2.ListSchemasResponse:
         known, topology = self._registry.state.known, self._registry.topology
-        services = [
-            service
+        services = {
+            (namespace, name): service
             for (namespace, name), service in sorted(topology.services.items())
             if request.namespace in ("", namespace) and request.service in ("", name)
-        ]
+        }
         if request.service and not services:
             names = ", ".join(f"{namespace}/{name}" for namespace, name in sorted(topology.services))
             where = f"{request.namespace}/{request.service}".lstrip("/")
             raise NotFoundError(where, "there is no such service", f"Services: {names or 'none'}")
-        workloads: dict[tuple[str, str], list[Workload]] = {}
+        workloads, pushed = defaultdict(list), defaultdict(list)
         for workload in self._registry.documents.workloads:
-            workloads.setdefault((workload.namespace, workload.service), []).append(workload)
-        pushed: dict[tuple[str, str], list[Origin]] = {}
+            workloads[workload.namespace, workload.service].append(workload)
         for origin in sorted(known):
-            pushed.setdefault((origin.namespace, origin.service), []).append(origin)
-        keys = [(one.namespace, one.name) for one in services]
+            pushed[origin.namespace, origin.service].append(origin)
         return schema_pb2.ListSchemasResponse(
-            schemas=[
-                service_schema(one, workloads[key], pushed.get(key, ()), known, topology)
-                for key, one in zip(keys, services, strict=True)
-            ]
+            schemas=[service_schema(one, workloads[key], pushed[key], known, topology) for key, one in services.items()]
         )
 
     async def PushSchema(self, request: schema_pb2.PushSchemaRequest, context: Any) -> schema_pb2.PushSchemaResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -52,10 +53,7 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
     async def ListProxies(self, request: status_pb2.ListProxiesRequest, context: Any) -> status_pb2.ListProxiesResponse:
         return status_pb2.ListProxiesResponse(
             proxies=[self._proxy(proxy) for proxy in self._board.proxies()],
-            refused_streams=[
-                status_pb2.RefusedStreams(reason=refused.reason, count=refused.count, last=refused.last, at=refused.at)
-                for refused in self._board.refused_streams()
-            ],
+            refused_streams=[status_pb2.RefusedStreams(**asdict(one)) for one in self._board.refused_streams()],
             version=version("proa"),
         )
 
@@ -106,31 +104,13 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
 
 
 def _type(status: TypeStatus, made_from: Provenance) -> status_pb2.TypeStatus:
-    return status_pb2.TypeStatus(
-        type_url=status.type_url,
-        sent=status.sent,
-        acked=status.acked,
-        error=status.error,
-        resources=status.resources,
-        nacked=status.nacked,
-        sent_at=status.sent_at,
-        acked_at=status.acked_at,
-        nacked_at=status.nacked_at,
-        refused=[_refused(one, made_from.get((status.type_url, one.name), ())) for one in status.refused],
-        held=status.held,
-    )
+    refused = [_refused(one, made_from.get((status.type_url, one.name), ())) for one in status.refused]
+    return status_pb2.TypeStatus(**{**asdict(status), "refused": refused})
 
 
 def _refused(refused: Refused, origins: Iterable[Origin]) -> status_pb2.RefusedResource:
-    return status_pb2.RefusedResource(
-        name=refused.name,
-        version=refused.version,
-        error=refused.error,
-        last_good=refused.last_good,
-        documents=[
-            status_pb2.DocumentSource(key=wire.key_message(origin.key), where=origin.where) for origin in origins
-        ],
-    )
+    documents = [status_pb2.DocumentSource(key=wire.key_message(origin.key), where=origin.where) for origin in origins]
+    return status_pb2.RefusedResource(**asdict(refused), documents=documents)
 
 
 def _wait(wait: Wait) -> status_pb2.Wait:

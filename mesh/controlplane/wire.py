@@ -83,20 +83,7 @@ def report(message: agents_pb2.InstanceReport) -> Report:
 
 
 def report_message(value: Report) -> agents_pb2.InstanceReport:
-    return agents_pb2.InstanceReport(
-        healthy=value.healthy,
-        reason=value.reason,
-        pid=value.pid,
-        agent_pid=value.agent_pid,
-        envoy_pid=value.envoy_pid,
-        envoy_version=value.envoy_version,
-        envoy_ready=value.envoy_ready,
-        service_restarts=value.service_restarts,
-        envoy_restarts=value.envoy_restarts,
-        exposed=value.exposed,
-        loaded=(agents_pb2.LoadedCertificate(**asdict(one)) for one in value.loaded),
-        schema_told=value.schema_told,
-    )
+    return agents_pb2.InstanceReport(**asdict(value))
 
 
 def _few(texts: Sequence[str]) -> tuple[str, ...]:
