@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.mesh.running import BOOKSTORE, RunningMesh, documents, eventually, proa, workload
+from tests.mesh.running import BOOKSTORE, RunningMesh, documents, eventually, patience, proa, workload
 
 pytestmark = pytest.mark.envoy
 
 SLEEP = {"command": ["sleep", "1000"], "health": {"type": "none"}}
+
+
+def longer(seconds: float) -> int:
+    """So many seconds, and on a busy machine more: time in which everything gets as far as it can."""
+    return round(seconds * patience())
 
 
 @pytest.fixture
@@ -81,11 +86,12 @@ def test_workloads_that_do_not_get_ready_are_named_with_the_reason(
         workload("mute", command=["sleep", "1000"], ports=[{"port": 50051}]),
         workload("typo", command=["echo", "${prot}"], health={"type": "none"}),
     )
-    mesh = launch(file, ready=False, timeout="12s")
+    within = longer(12)
+    mesh = launch(file, ready=False, timeout=f"{within}s")
 
     assert mesh.wait(within=35) == 1
     last = mesh.printed.splitlines()[-1]
-    assert last.startswith("error: proa up: 5 of 6 instances are not ready within 12 s. Mend what is named above")
+    assert last.startswith(f"error: proa up: 5 of 6 instances are not ready within {within} s. Mend what is named")
     for line, name, reason in (
         (3, "absent", r"no-such-program"),
         (5, "exits", r"exited with code 3(.|\n)*    no table books"),
@@ -105,14 +111,15 @@ def test_a_fixed_port_in_use_is_named_with_its_holder(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         spec = {"command": ["sleep", "1000"], "ports": [{"port": 80, "appProtocol": "tcp", "targetPort": port}]}
-        mesh = launch(written(workload("web", **spec)), ready=False, timeout="15s")
+        mesh = launch(written(workload("web", **spec)), ready=False, timeout=f"{longer(15)}s")
 
         assert mesh.wait(within=40) == 1
         assert re.search(rf"test/web-0 is not ready: .*{port}.*(pid|process) \d+", mesh.printed), mesh.printed
 
 
 def test_an_envoy_that_will_not_start(launch: Callable[..., RunningMesh], written: Callable[..., Path]) -> None:
-    mesh = launch(written(workload("web", **SLEEP)), ready=False, timeout="10s", env={"PROA_ENVOY": "/bin/false"})
+    false = {"PROA_ENVOY": "/bin/false"}
+    mesh = launch(written(workload("web", **SLEEP)), ready=False, timeout=f"{longer(10)}s", env=false)
 
     assert mesh.wait(within=40) == 1
     assert re.search(r"test/web-0 is not ready: .*(envoy|Envoy|/bin/false)", mesh.printed), mesh.printed
@@ -154,7 +161,7 @@ def test_a_state_folder_that_cannot_be_used(
 ) -> None:
     state = tmp_path / "state"
     spoil(state)
-    done = proa("up", str(written(workload("web", **SLEEP))), "--state", str(state), "--timeout", "20s")
+    done = proa("up", str(written(workload("web", **SLEEP))), "--state", str(state), "--timeout", f"{longer(20)}s")
 
     assert done.returncode == 1
     assert problem in done.stderr
