@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -14,6 +15,11 @@ from tests.mesh.load import connected, get_book, get_stock, load, outcomes, plac
 from tests.mesh.running import BOOKSTORE, RunningMesh, alive, eventually, patience, soon, wait_until_ready
 
 pytestmark = pytest.mark.envoy
+
+
+@pytest.fixture
+def mesh(mended: RunningMesh) -> RunningMesh:
+    return mended
 
 
 def kill(pid: int) -> None:
@@ -102,10 +108,16 @@ async def soon_ok(call: Callable[[], Any], within: float = 10.0) -> None:
 
 
 def test_mesh_json_says_what_is_being_started_again(mesh: RunningMesh) -> None:
-    """The service ends again and again, so that there is time to look."""
-    kill(mesh.instance("inventory")["pid"])
+    """The service ends again and again, and each time it is longer away, so that there is time to look."""
 
-    eventually(lambda: mesh.instance("inventory")["pid"] is None)
+    def is_away() -> bool:
+        pid = mesh.instance("inventory")["pid"]
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                kill(pid)
+        return pid is None
+
+    eventually(is_away)
     eventually(lambda: mesh.instance("inventory")["pid"] is not None)
     mesh.remember()
 
@@ -114,10 +126,11 @@ def test_a_mesh_goes_on_while_mesh_json_cannot_be_written(mesh: RunningMesh) -> 
     """As on a full disk."""
     in_the_way = mesh.state.folder / "mesh.json.new"
     in_the_way.mkdir()
+    said = len(mesh.printed)
     before = mesh.instance("inventory")["agent"]["pid"]
     kill(before)
-    eventually(lambda: f"{mesh.state.mesh_file}: it cannot be written: is a directory. " in mesh.printed)
-    eventually(lambda: mesh.printed.count("bookstore/inventory-0: it is healthy") == 1)
+    eventually(lambda: f"{mesh.state.mesh_file}: it cannot be written: is a directory. " in mesh.printed[said:])
+    eventually(lambda: mesh.printed[said:].count("bookstore/inventory-0: it is healthy") == 1)
     assert mesh.instance("inventory")["agent"]["pid"] == before, "that is what could be written last"
 
     in_the_way.rmdir()
@@ -153,9 +166,8 @@ def test_the_grandchildren_of_a_service_end_with_the_supervisor(
     command = ["/bin/sh", "-c", "sleep 1234 & echo $! > ${state}/grandchild; wait"]
     path.write_text(documents(workload("shell", command=command, health={"type": "none"})))
     mesh = launch(path)
-    grandchild = psutil.Process(
-        int(eventually(lambda: (mesh.state.folder / "workloads" / "test.shell" / "grandchild").read_text()))
-    )
+    written = mesh.state.folder / "workloads" / "test.shell" / "grandchild"
+    grandchild = psutil.Process(int(eventually(lambda: written.exists() and written.read_text())))
 
     kill(mesh.process.pid)
     mesh.process.wait()
