@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.mesh.running import BOOKSTORE, PROA, RETRY, ROOT, RunningMesh, documents, eventually, proa, workload
+from tests.mesh.running import (
+    BOOKSTORE,
+    PROA,
+    RETRY,
+    ROOT,
+    RunningMesh,
+    documents,
+    eventually,
+    patience,
+    proa,
+    workload,
+)
 
 pytestmark = pytest.mark.envoy
 
@@ -106,7 +117,7 @@ def test_a_mesh_goes_on_when_nobody_reads_what_it_says(tmp_path: Path) -> None:
         assert proa("proxy-status", "--state", str(state)).returncode == 0
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0, errors.read_text()
+        assert process.wait(timeout=20 * patience()) == 0, errors.read_text()
 
 
 def test_documents_that_no_message_holds_are_refused_at_the_door(tmp_path: Path, write: Callable[[int], Path]) -> None:

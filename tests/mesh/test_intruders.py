@@ -22,7 +22,7 @@ from mesh.agent.sds import read_secrets, write_secrets
 from tests.intruders import Authority, Credentials, any_server
 from tests.mesh.attacked import OPENER, Attacked, Door, Seen, legitimate_calls, status, tunnel
 from tests.mesh.load import DEADLINE, connected
-from tests.mesh.running import BOOKSTORE, admin, documents, soon, start, wait_until_ready, workload
+from tests.mesh.running import BOOKSTORE, admin, documents, patience, soon, start, wait_until_ready, workload
 
 pytestmark = pytest.mark.envoy
 
@@ -323,7 +323,7 @@ async def test_a_revoked_caller_is_refused_at_every_port_counted_and_logged(atta
 
     await attacked.mesh.do("identity", "revoke", "test/king", "--allow-unresolved")
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             while await echoed(raw, king):  # noqa: ASYNC110 # nothing tells when Envoy has the new filter
                 await asyncio.sleep(0.1)
         before = await raw.count("inbound.rbac.denied"), await http.count("http.inbound.rbac.denied")

@@ -194,7 +194,7 @@ def test_a_second_use_of_a_token_and_a_control_plane_of_others_are_refused(two: 
     token, other = tmp_path / "there.token", tmp_path / "other.token"
     assert mesh.proa("token", "create", "here", "-n", "test", "--to", str(token)).returncode == 0
     elsewhere.start("--token", str(token))
-    assert elsewhere.process.wait(timeout=30) == 1
+    assert elsewhere.process.wait(timeout=30 * patience()) == 1
     assert "it is for test/here, not for test/there" in elsewhere.log
 
     # With the roots of another mesh in its file, it does not even show its token.

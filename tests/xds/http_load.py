@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.mesh.running import patience
+
 WORKERS = 4
 REQUEST = b"GET / HTTP/1.1\r\nhost: web\r\n\r\n"
 
@@ -20,7 +22,7 @@ class Load:
     async def went_on(self, more: int = 50, within: float = 20.0) -> None:
         """Returns after so many more answers."""
         goal = self.answers.total() + more
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within * patience()):
             while self.answers.total() < goal:  # noqa: ASYNC110 # nothing tells how many there have been
                 await asyncio.sleep(0.005)
 

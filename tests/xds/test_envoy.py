@@ -106,7 +106,7 @@ async def test_a_changed_cluster_does_not_wait_for_endpoints_that_envoy_has(
 
         control_plane.publish(*a_service("web", backend, connect_timeout="7s"))
 
-        assert await control_plane.board.wait_synced(WARMING_TIMEOUT / 3)
+        assert await control_plane.board.wait_synced(WARMING_TIMEOUT * 0.8)
         assert await asyncio.to_thread(envoy.call, "web") == "hello"
 
 

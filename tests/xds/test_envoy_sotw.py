@@ -31,7 +31,7 @@ async def test_a_service_comes_changes_and_goes_by_full_sets(
         assert await control_plane.board.wait_synced(SOON)
 
         control_plane.publish(*a_service("web", backend, connect_timeout="7s"), *a_service("new", backend))
-        assert await control_plane.board.wait_synced(WARMING_TIMEOUT / 3)
+        assert await control_plane.board.wait_synced(WARMING_TIMEOUT * 0.8)
         await envoy.until(lambda: envoy.call("new") == "hello")
         assert await asyncio.to_thread(envoy.call, "web") == "hello"
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.mesh.running import PROA, ROOT, RunningMesh
+from tests.mesh.running import PROA, ROOT, RunningMesh, patience
 
 WITHIN = 40.0
 GENERATED = ROOT / "services" / "gen"
@@ -42,7 +42,7 @@ class Joined:
 
     async def until_ready(self) -> None:
         assert self._process.stdout is not None
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             self.said = (await self._process.stdout.readline()).decode()
         assert self.said, self.log
 
@@ -53,7 +53,7 @@ class Joined:
         """Ctrl-C; its exit code."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             return await self._process.wait()
 
 
@@ -67,7 +67,7 @@ class Caller:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{command}\n".encode())
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             answer: dict[str, Any] = json.loads(await self._process.stdout.readline())
         return answer
 
@@ -78,7 +78,7 @@ class Caller:
 
     async def until(self, name: str, begins: str, within: float = WITHIN) -> None:
         """Calls until the status begins like that."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within * patience()):
             while not (await self.call(name)).startswith(begins):  # noqa: ASYNC110 # a call is the only way to know
                 await asyncio.sleep(0.05)
 
@@ -93,7 +93,7 @@ class Caller:
 
     async def went_on(self, more: int = 50) -> None:
         goal = (await self.ask("count"))["calls"] + more
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             while (await self.ask("count"))["calls"] < goal:  # noqa: ASYNC110 # another process counts
                 await asyncio.sleep(0.02)
 

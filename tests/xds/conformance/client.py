@@ -14,6 +14,7 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.snapshot.types import CLUSTER, LISTENER
 from mesh.xds.services import AGGREGATED, SERVICES
+from tests.mesh.running import patience
 
 WITHIN = 10.0
 NODE = "conformance"
@@ -144,7 +145,7 @@ class Client:
 
     async def has_heard(self, responses: int) -> None:
         """Waits until there have been so many responses in all."""
-        async with asyncio.timeout(WITHIN), self._heard:
+        async with asyncio.timeout(WITHIN * patience()), self._heard:
             await self._heard.wait_for(lambda: len(self.responses) >= responses)
 
     def wants_all(self) -> bool:
