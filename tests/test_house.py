@@ -33,6 +33,10 @@ NO_CODE = {
 }
 OUTSIDE_CORE = ("delivery", "dashboard", "kubernetes")
 
+PURE = ("model", "config", "policy", "translate")
+MEMORY = re.compile(r"\{\}|\[\]|(\w+\.)?((lru_)?cache(\(.*\))?|(dict|list|set|defaultdict|Weak\w+)(\[.*\])?\(\w*\))")
+"""A cache of a function, or an empty container."""
+
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work)/\w")
 REGISTRY = re.compile(
     r"--(?:extra-)?index-url|pythonhosted\.org|pypi\.org/simple|registry\.npmjs|//[\w.-]*(?:artifactory|goproxy|nexus|proxy\.golang)"
@@ -75,6 +79,22 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             end = node.end_lineno or node.lineno
             yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", end - node.lineno + 1
+
+
+def memories(path: Path) -> Iterator[str]:
+    """Where functions and methods of a module are cached, or it has an empty container for what is yet to come."""
+    bodies = [ast.parse(path.read_text()).body]
+    for node in chain.from_iterable(bodies):  # of functions the body is not looked at: what they keep ends with them
+        made: list[ast.expr] = []
+        match node:
+            case ast.ClassDef(body=body):
+                bodies.append(body)
+            case ast.FunctionDef(decorator_list=made) | ast.AsyncFunctionDef(decorator_list=made):
+                pass
+            case ast.Assign([ast.Name()], value) | ast.AnnAssign(ast.Name(), value=ast.expr() as value):
+                made = [value]
+        if any(MEMORY.fullmatch(ast.unparse(one)) for one in made):
+            yield f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -123,6 +143,13 @@ def test_the_mesh_stays_within_its_budget() -> None:
 
     assert core <= CORE_LINES, lines
     assert lines.total() <= MESH_LINES, lines
+
+
+def test_the_pure_rooms_keep_nothing_from_one_call_to_the_next() -> None:
+    """What is made once is kept by whoever asks for it: docs/decisions/0009-what-is-made-once.md."""
+    pure = (path for path in python_files("mesh") if path.relative_to(ROOT).parts[1] in PURE)
+
+    assert list(chain.from_iterable(map(memories, pure))) == []
 
 
 def test_the_reference_systems_know_nothing_of_the_mesh() -> None:
