@@ -90,9 +90,11 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[agents_pb2.AttachRequest], context: Any
     ) -> AsyncIterator[agents_pb2.AttachResponse]:
-        hello = await anext(request_iterator, None)
-        lease = await self._hello(hello)
-        xds = self._seen_from(hello)
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("event") != "hello":
+            raise UsageError("attach", "the first message is not `hello`", "Say hello first")
+        xds = self._seen_from(first.hello)
+        lease = await self._attach(first.hello)
         attachment = self._attachments.open(lease.id)
         # Not in a `finally`: a generator that waits in `yield` while its stream breaks is not resumed.
         context.add_done_callback(lambda _: self._ended(attachment))
@@ -117,11 +119,10 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         lease = self._registry.leases.get(instance)
         return lease is not None and self._registry.is_revoked(lease.identity.uri)
 
-    def _seen_from(self, hello: agents_pb2.AttachRequest | None) -> Address:
+    def _seen_from(self, hello: agents_pb2.Hello) -> Address:
         """Where an Envoy finds xDS: from another machine where its agent has found the API."""
-        server = hello.hello.server if hello else ""
         try:
-            return Address.parse(server) if server else self._xds
+            return Address.parse(hello.server) if hello.server else self._xds
         except ValueError as error:
             raise UsageError("attach", str(error), "Send host:port") from error
 
@@ -129,10 +130,8 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         account = asked.service_account if isinstance(asked, agents_pb2.SignCertificateRequest) else ""
         return identity_for(self._registry, asked.namespace, asked.workload, account)
 
-    async def _hello(self, first: agents_pb2.AttachRequest | None) -> Lease:
-        if first is None or first.WhichOneof("event") != "hello":
-            raise UsageError("attach", "the first message is not `hello`", "Say hello first")
-        hello = first.hello
+    async def _attach(self, hello: agents_pb2.Hello) -> Lease:
+        """A lease that only ends with its stream: once it is there, nothing may refuse the agent any more."""
         if hello.service_account:
             instance, at = InstanceId.of_client(hello.namespace, hello.service_account, hello.instance), NO_ADDRESSES
         else:

@@ -112,6 +112,11 @@ def a_host_name(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
     return agents_pb2.AttachRequest(hello=hello)
 
 
+def no_server(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
+    hello.server = "somewhere"
+    return agents_pb2.AttachRequest(hello=hello)
+
+
 def a_line_of_a_log(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
     hello.instance = "orders-0\n2026-01-01T00:00:00.000Z INFO all is well"
     return agents_pb2.AttachRequest(hello=hello)
@@ -135,7 +140,7 @@ def many_addresses(hello: agents_pb2.Hello) -> agents_pb2.AttachRequest:
 BAD = [no_hello, no_name, a_slash, no_address, a_host_name, a_line_of_a_log, a_long_name, a_long_generation]
 
 
-@pytest.mark.parametrize("message", [*BAD, many_addresses])
+@pytest.mark.parametrize("message", [*BAD, many_addresses, no_server])
 async def test_a_first_message_that_says_nothing_usable_is_refused(client, message):
     await client.start_with(workload("orders"))
     call = client.agents.Attach()
