@@ -110,7 +110,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
                     await self._drain(lease)
                     attachment.drained = True
                     yield agents_pb2.AttachResponse(drained=agents_pb2.Drained())
-        if attachment.replaced.is_set():
+        if attachment.replaced:
             if self._registry.is_revoked(lease.identity.uri):
                 raise revoked(lease.identity.uri)
             await context.abort(grpc.StatusCode.ABORTED, f"{lease.id.node_id}: a newer stream took its place")

@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Attachment:
-    """One stream. `replaced` is set when a newer one of the same instance takes its place."""
+    """One stream. It is `replaced` when a newer one of the same instance has taken its place."""
 
     instance: InstanceId
-    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    replaced: bool = False
     drained: bool = False
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -23,15 +23,18 @@ class Attachment:
         """There is something to say to the agent."""
         self._woken.set()
 
+    def replace(self) -> None:
+        self.replaced = True
+        self.wake()
+
     async def until_replaced(self, messages: AsyncIterator[T]) -> AsyncIterator[T | None]:
         """The messages of the stream, until it ends or is replaced, and None after each `wake`."""
-        replaced = asyncio.ensure_future(self.replaced.wait())
         woken = asyncio.ensure_future(self._woken.wait())
         message = asyncio.ensure_future(anext(messages, None))
         try:
             while True:
-                await asyncio.wait((message, replaced, woken), return_when=asyncio.FIRST_COMPLETED)
-                if self.replaced.is_set():
+                await asyncio.wait((message, woken), return_when=asyncio.FIRST_COMPLETED)
+                if self.replaced:
                     return
                 if self._woken.is_set():
                     self._woken.clear()
@@ -43,8 +46,8 @@ class Attachment:
                     message = asyncio.ensure_future(anext(messages, None))
                     yield received
         finally:
-            for future in (message, replaced, woken):
-                future.cancel()
+            message.cancel()
+            woken.cancel()
 
 
 class Attachments:
@@ -54,7 +57,7 @@ class Attachments:
     def open(self, instance: InstanceId) -> Attachment:
         """A new stream of the instance, in place of the one that may still be open."""
         if before := self._open.get(instance):
-            before.replaced.set()
+            before.replace()
         self._open[instance] = Attachment(instance)
         return self._open[instance]
 
@@ -67,7 +70,7 @@ class Attachments:
         """Ends the streams of these instances, as if others had taken their place."""
         for instance, attachment in self._open.items():
             if which(instance):
-                attachment.replaced.set()
+                attachment.replace()
 
     def close(self, attachment: Attachment) -> bool:
         """The stream has ended; says whether the instance is without one now."""

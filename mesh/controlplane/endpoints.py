@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from mesh.model.names import InstanceId, Target
 from mesh.model.topology import Endpoint
@@ -41,13 +42,10 @@ class EndpointIndex:
                 del self._by_target[target]
         return changed
 
-    def of(self, target: Target) -> tuple[Endpoint, ...]:
-        """Sorted."""
-        found = self._by_target.get(target, {})
-        return tuple(sorted({endpoint for endpoints in found.values() for endpoint in endpoints}))
-
     def assignment(self, target: Target, near: Locality) -> Resource:
-        return resource(target.cluster, load_assignment(target, self.of(target), near))
+        """All of the target, as instances that are `near` to each other are told of them."""
+        found = sorted(set(chain.from_iterable(self._by_target.get(target, {}).values())))
+        return resource(target.cluster, load_assignment(target, tuple(found), near))
 
     def _remove(self, instance: InstanceId) -> Mapping[Target, tuple[Endpoint, ...]]:
         if instance not in self._by_instance:

@@ -1,5 +1,6 @@
 """`RawXds`: what xDS clients are told, set from outside."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -55,11 +56,9 @@ def _ttl(message: raw_xds_pb2.RawResource) -> timedelta:
 
 def _check_unique(resources: Iterable[Resource]) -> None:
     """No two of them may be in one response."""
-    seen: set[tuple[str, str]] = set()
-    for resource in resources:
-        if (resource.type_url, resource.name) in seen:
-            raise UsageError(resource.name, f"it is there twice, as {resource.type_url}", "Send it once")
-        seen.add((resource.type_url, resource.name))
+    for (type_url, name), times in Counter((one.type_url, one.name) for one in resources).items():
+        if times > 1:
+            raise UsageError(name, f"it is there twice, as {type_url}", "Send it once")
 
 
 def _require(field: str, value: str) -> None:

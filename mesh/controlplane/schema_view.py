@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,6 +10,7 @@ from mesh.api.proa.v1 import schema_pb2
 from mesh.model.duration import shown
 from mesh.model.schema import CallOptions, Idempotency, Method
 from mesh.model.topology import Service, Topology
+from mesh.model.traffic import Retry, Timeouts
 from mesh.model.workload import Protocol, Workload
 from mesh.registry.known import Known, Origin, Source, pushes
 
@@ -73,23 +74,20 @@ def _options(method: Method) -> list[schema_pb2.SaidOption]:
 
 def _said(options: CallOptions) -> Iterator[tuple[str, str]]:
     """What is said, by the names that documents have for it."""
-    timeouts, retry, limit = options.timeouts, options.retry, options.rate_limit
-    values: dict[str, Any] = {}
-    if timeouts:
-        values["timeouts.request"] = timeouts.request
-        values["timeouts.streamIdle"] = timeouts.stream_idle
-        values["timeouts.maxStreamDuration"] = timeouts.max_stream_duration
-    if retry:
-        values["retry.disabled"] = retry.disabled
-        values["retry.numRetries"] = retry.num_retries
-        values["retry.retryOn.triggers"] = ",".join(retry.triggers) if retry.triggers else None
-        values["retry.perRetry.timeout"] = retry.per_try_timeout
-        values["retry.perRetry.backOff.baseInterval"] = retry.base_interval
-        values["retry.perRetry.backOff.maxInterval"] = retry.max_interval
-    if limit:
-        values["rateLimit"] = f"{limit.requests}/{_text(limit.per)}"
-    if options.callers:
-        values["authorization.callers"] = ",".join(options.callers)
+    timeouts, retry, limit = options.timeouts or Timeouts(), options.retry or Retry(), options.rate_limit
+    values = {
+        "timeouts.request": timeouts.request,
+        "timeouts.streamIdle": timeouts.stream_idle,
+        "timeouts.maxStreamDuration": timeouts.max_stream_duration,
+        "retry.disabled": retry.disabled,
+        "retry.numRetries": retry.num_retries,
+        "retry.retryOn.triggers": ",".join(retry.triggers or ()) or None,
+        "retry.perRetry.timeout": retry.per_try_timeout,
+        "retry.perRetry.backOff.baseInterval": retry.base_interval,
+        "retry.perRetry.backOff.maxInterval": retry.max_interval,
+        "rateLimit": f"{limit.requests}/{_text(limit.per)}" if limit else None,
+        "authorization.callers": ",".join(options.callers) or None,
+    }
     return ((name, _text(value)) for name, value in values.items() if value is not None)
 
 

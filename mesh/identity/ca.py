@@ -62,14 +62,10 @@ class CertificateAuthority:
         self._certificate = certificate
         self._chance = chance
         self._intermediates = tuple(intermediates)
-        self._trust_domain = trust_domain or trust_domain_of(certificate)
+        self.trust_domain = trust_domain or trust_domain_of(certificate)
         self.roots = tuple(roots) or (certificate,)
         self.issuer = issuer or serial(certificate)
         """What signs: a name for programs."""
-
-    @property
-    def trust_domain(self) -> str:
-        return self._trust_domain
 
     @property
     def bundle_pem(self) -> str:

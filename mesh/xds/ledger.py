@@ -55,7 +55,7 @@ class Ledger:
 
     def subscribe(self, name: str, on_its_way: Response | None) -> None:
         """The client is owed an answer, even if it is current: it may have lost what it had."""
-        if self.is_wildcard(name):
+        if name == WILDCARD and self.type_url in WILDCARD_TYPES:
             self.wildcard = self.unanswered = True
             # What is on its way was sent under an earlier subscription, but arrives under this one.
             sent = on_its_way.resources if on_its_way else ()
@@ -65,7 +65,7 @@ class Ledger:
             self.told[name] = Told.OWED
 
     def unsubscribe(self, name: str) -> None:
-        if self.is_wildcard(name):
+        if name == WILDCARD and self.type_url in WILDCARD_TYPES:
             self.wildcard = self.unanswered = False
             for other in self.told.keys() - self.names:
                 self._forget(other)
@@ -235,9 +235,6 @@ class Ledger:
             return None
         return settled(self.type_url, self.form, frozenset(self.names), self.wildcard, resources)
 
-    def is_wildcard(self, name: str) -> bool:
-        return is_wildcard(self.type_url, name)
-
     def _owes_all(self) -> bool:
         return self.form is Form.FULL and self.unanswered
 
@@ -296,10 +293,6 @@ def ledger_of(known: Known, told: Known) -> Ledger:
         good,
         unanswered=told.is_unanswered,
     )
-
-
-def is_wildcard(type_url: str, name: str) -> bool:
-    return name == WILDCARD and type_url in WILDCARD_TYPES
 
 
 def asked_first(type_url: str, listed: Iterable[str]) -> tuple[frozenset[str], bool]:
