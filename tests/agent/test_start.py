@@ -12,6 +12,7 @@ import pytest
 
 from mesh.agent.ports import RANGE, holder
 from mesh.api.proa.v1 import agents_pb2
+from tests.ports import free_port
 
 pytestmark = pytest.mark.envoy
 
@@ -107,8 +108,7 @@ async def test_a_service_that_never_passes_its_check_was_never_healthy(
     control_plane: Any, start_agent: Any, eventually: Eventually
 ) -> None:
     """It listens where it wants; the reason says where it should."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     await start_agent("python", "-m", "http.server", "--bind", "127.0.0.1", str(port), health="tcp")
 
     await eventually(lambda: "It listens on" in control_plane.report.reason)

@@ -21,8 +21,9 @@ from types import ModuleType
 from typing import Any
 
 from tests.bench.pairs import NoPairError, Pair, minimal_pair, own_pair, service
-from tests.bench.rig import ROOT, free_port, load_ruler, missing, record
+from tests.bench.rig import ROOT, load_ruler, missing, record
 from tests.bench.routed import path_of, translating, view_of
+from tests.ports import free_port
 
 FULL = bool(os.environ.get("FULL"))
 METHODS, RETRIED = 1000, 100

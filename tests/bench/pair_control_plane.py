@@ -31,8 +31,8 @@ from mesh.xds.cache import Cache
 from mesh.xds.peer import admit
 from mesh.xds.server import DiscoveryService, discovery_server, listen
 from tests.bench.control_plane import HEALTHY, now, obey, say, uptime
-from tests.bench.rig import free_port
 from tests.bench.routed import PORT, mesh_of
+from tests.ports import free_port
 from tests.unit.registry.builders import call
 
 ADMIN = "admin.sock"

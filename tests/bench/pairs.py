@@ -17,7 +17,8 @@ from typing import Any
 from mesh.agent.envoy import find
 from mesh.agent.process import LAUNCHER
 from mesh.agent.sidecar import ARGUMENTS
-from tests.bench.rig import ROOT, free_port
+from tests.bench.rig import ROOT
+from tests.ports import free_port
 
 PATIENCE = 30.0
 """Seconds for a control plane or a pair to start, when others use the machine, too."""

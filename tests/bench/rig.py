@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from tests.bench.control_plane import NODE_ID
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 RULERS = Path(os.environ.get("RULERS", ROOT.parent / "shared" / "bench"))
@@ -163,10 +163,3 @@ def least(floor: Any, swarm: Any, kind: str, size: int) -> Change:
     swarm.ready(quiet=QUIET)
     assert arrival.n == arrival.of, arrival
     return Change(arrival.ms("p99", pushed), arrival.ms("max", pushed), floor.stats()["cpu_s"] - used, size)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,9 +1,8 @@
 """A registry on a real state file with clocks that a test moves, and a control plane that serves it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +29,7 @@ from mesh.identity.key import Key, new_key
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.store import Store
+from tests.ports import free_port
 from tests.unit.registry.builders import NOON, addresses, workload
 
 SECONDS = 30
@@ -175,12 +175,6 @@ def files(*texts: str) -> list[documents_pb2.SourceFile]:
     return [documents_pb2.SourceFile(path=f"{n}.yaml", text=text, folder="/srv") for n, text in enumerate(texts)]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Plane:
     """A control plane in this process. Its state is `registry`, its certificates are really valid now."""
@@ -211,19 +205,8 @@ async def plane(opened: Open, tmp_path: Path) -> AsyncIterator[Plane]:
 @pytest.fixture
 async def listening(opened: Open, tmp_path: Path) -> AsyncIterator[Plane]:
     """One that takes other machines."""
-    async with _serving(opened, tmp_path, listen=(Address("127.0.0.1", two_free_ports()),)) as plane:
+    async with _serving(opened, tmp_path, listen=(Address("127.0.0.1", free_port(neighbours=1)),)) as plane:
         yield plane
-
-
-def two_free_ports() -> int:
-    """The lower of two neighbours."""
-    while True:
-        with socket.socket() as one, socket.socket() as above:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            with suppress(OSError, OverflowError):
-                above.bind(("127.0.0.1", port + 1))
-                return port
 
 
 @asynccontextmanager

@@ -17,8 +17,9 @@ import pytest
 from mesh.api.proa.v1 import status_pb2
 from mesh.model.topology import Address
 from mesh.snapshot.types import CLUSTER
-from tests.controlplane.conftest import SECONDS, connected, free_port
+from tests.controlplane.conftest import SECONDS, connected
 from tests.controlplane.proxy import credentials, proxy
+from tests.ports import free_port
 from tests.unit.registry.builders import workload
 
 Start = Callable[..., Awaitable[Process]]

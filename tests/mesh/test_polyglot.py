@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.mesh.running import RunningMesh, admin, alive, eventually, start, wait_until_ready
+from tests.ports import free_port
 
 pytestmark = pytest.mark.envoy
 
@@ -72,12 +73,6 @@ def quiet(shop: RunningMesh) -> Iterator[Quiet]:
         )
         yield Quiet(time.monotonic(), asking.getresponse(), upgraded, raw)
     asking.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def upstream(mesh: RunningMesh, key: str) -> str:

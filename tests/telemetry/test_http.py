@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from mesh.errors import StartError
 from mesh.model.topology import Address
 from mesh.telemetry.http import AT_ONCE, HEAD_BYTES, serve
+from tests.ports import free_port
 
 SECONDS = 20
 GET = b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -27,8 +28,7 @@ def numbers() -> CollectorRegistry:
 
 
 def free_address() -> Address:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return Address("127.0.0.1", probe.getsockname()[1])
+    return Address("127.0.0.1", free_port())
 
 
 @asynccontextmanager

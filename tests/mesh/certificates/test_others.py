@@ -15,21 +15,9 @@ from cryptography import x509
 from tests.mesh.certificates.calls import authority, in_use
 from tests.mesh.grpc_client.joined import calling, joined
 from tests.mesh.running import PROA, RunningMesh, documents, eventually, patience, soon, workload
+from tests.ports import free_port
 
 pytestmark = pytest.mark.envoy
-
-
-def free_port() -> int:
-    """Of two in a row: the one above is for first contact."""
-    while True:
-        with socket.socket() as one, socket.socket() as above:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                above.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
 
 
 async def test_a_grpc_client_without_a_sidecar_loses_no_call(mesh: RunningMesh, tmp_path: Path) -> None:
@@ -70,7 +58,7 @@ def agent(mesh: RunningMesh, server: str, folder: Path) -> Iterator[Callable[[],
 
 
 async def test_an_agent_that_came_by_tcp_follows(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:
-    server = f"127.0.0.1:{free_port()}"
+    server = f"127.0.0.1:{free_port(neighbours=1)}"  # the one above is for first contact
     file, elsewhere = tmp_path / "mesh.yaml", tmp_path / "there"
     elsewhere.mkdir(mode=0o700)
     serve = {"command": ["python", "-m", "http.server", "--bind", "${host}", "${port}"]}

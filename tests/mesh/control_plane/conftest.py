@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mesh.model.topology import Address
-from tests.controlplane.conftest import two_free_ports
 from tests.intruders import Authority
 from tests.mesh.control_plane.plane import Plane, legitimate
 from tests.mesh.running import BOOKSTORE, start, wait_until_ready
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="package")
 async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
     folder = tmp_path_factory.mktemp("plane")
-    api = Address("127.0.0.1", two_free_ports())
+    api = Address("127.0.0.1", free_port(neighbours=1))
     mesh = start(folder / "state", BOOKSTORE, options=("--listen", str(api)))
     try:
         await asyncio.to_thread(wait_until_ready, mesh)
