@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -72,6 +73,7 @@ class Numbers(CollectorRegistry):
         self._handshakes.inc()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class MeshNumbers(Collector):
     """Looks at the mesh when it is asked, so that what goes on there costs nothing.
 
@@ -80,42 +82,32 @@ class MeshNumbers(Collector):
     when the present step of a rotation lasts.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        board: StatusBoard,
-        *,
-        version: str,
-        problems: Callable[[], int],
-        pending: Callable[[], timedelta],
-        expiries: Callable[[], Mapping[str, datetime]],
-        rotating: Callable[[], timedelta],
-    ) -> None:
-        self._registry = registry
-        self._board = board
-        self._version = version
-        self._problems = problems
-        self._pending = pending
-        self._expiries = expiries
-        self._rotating = rotating
+    registry: Registry
+    board: StatusBoard
+    _: KW_ONLY
+    version: str
+    problems: Callable[[], int]
+    pending: Callable[[], timedelta]
+    expiries: Callable[[], Mapping[str, datetime]]
+    rotating: Callable[[], timedelta]
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauges("proa_build_info", "Which Proa this is.", "version", {self._version: 1})
+        yield _gauges("proa_build_info", "Which Proa this is.", "version", {self.version: 1})
         yield from self._registered()
         yield GaugeMetricFamily(
-            "proa_compile_problems", "Instances and targets that keep what they had.", self._problems()
+            "proa_compile_problems", "Instances and targets that keep what they had.", self.problems()
         )
         yield GaugeMetricFamily(
             "proa_change_pending_seconds",
             "Since the oldest change that is not answered for.",
-            self._pending().total_seconds(),
+            self.pending().total_seconds(),
         )
         yield from self._certificates()
         yield from self._streams()
         yield from self._messages()
 
     def _registered(self) -> Iterator[Metric]:
-        registry = self._registry
+        registry = self.registry
         leases = Counter(_state(lease, registry.attached(lease.id)) for lease in registry.leases.values())
         yield GaugeMetricFamily("proa_revision", "Number of the last change of documents.", registry.state.revision)
         yield _gauges(
@@ -124,17 +116,17 @@ class MeshNumbers(Collector):
         yield CounterMetricFamily("proa_leases_ended", "Those that were forgotten.", registry.ended)
 
     def _certificates(self) -> Iterator[Metric]:
-        ends = {kind: expiry.timestamp() for kind, expiry in self._expiries().items()}
+        ends = {kind: expiry.timestamp() for kind, expiry in self.expiries().items()}
         yield _gauges("proa_certificate_expiry_timestamp_seconds", "When the first of a kind ends.", "kind", ends)
         yield GaugeMetricFamily(
             "proa_rotation_step_seconds",
             "Since the present step of a rotation of the root began.",
-            self._rotating().total_seconds(),
+            self.rotating().total_seconds(),
         )
 
     def _streams(self) -> Iterator[Metric]:
-        board = self._board
-        clients = {lease.id.node_id for lease in self._registry.leases.values() if lease.role is Role.GRPC_CLIENT}
+        board = self.board
+        clients = {lease.id.node_id for lease in self.registry.leases.values() if lease.role is Role.GRPC_CLIENT}
         # A client that no program uses has no stream, and nothing is wrong with it.
         counted = (p for p in board.proxies() if p.state is not ProxyState.DISCONNECTED or p.node_id not in clients)
         states = Counter(proxy.state for proxy in counted)
@@ -145,7 +137,7 @@ class MeshNumbers(Collector):
         yield _counters("proa_xds_refused_streams", "Streams that were not served.", "reason", refused)
 
     def _messages(self) -> Iterator[Metric]:
-        totals = self._board.totals()
+        totals = self.board.totals()
         tallies = {label: totals.get(type_url, Tally()) for type_url, label in LABELS.items()}
         for name, meaning, count in MESSAGES:
             yield _counters(name, meaning, "type", {label: count(tally) for label, tally in tallies.items()})

@@ -6,7 +6,7 @@ has any more.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -32,16 +32,14 @@ class Form(Enum):
     """They are gone."""
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Asked:
     """What a client asks for of one type: `names`, and with a `wildcard` all there is. Equal ones are one object."""
 
-    __slots__ = ("__weakref__", "form", "names", "type_url", "wildcard")
-
-    def __init__(self, type_url: str, form: Form, names: frozenset[str], wildcard: bool) -> None:
-        self.type_url = type_url
-        self.form = form
-        self.names = names
-        self.wildcard = wildcard
+    type_url: str
+    form: Form
+    names: frozenset[str]
+    wildcard: bool
 
     def covered(self, resources: Named) -> Iterable[Resource]:
         """Those of `resources` that are meant, sorted by name."""
@@ -65,30 +63,21 @@ class Asked:
 _asked: Final = Memo[tuple[str, Form, frozenset[str], bool], Asked](lambda key: Asked(*key))
 
 
+@dataclass(slots=True, eq=False)
 class Step:
     """The way from one knowledge to the next: what is to be said, if anything, and what the client knows afterwards.
 
     `awaited` are the names in it that others wait for, `total` is the digest of what the client has afterwards.
     """
 
-    __slots__ = ("_after", "_content", "_version", "asked", "awaited", "delta", "there", "total")
-
-    def __init__(
-        self,
-        asked: Asked,
-        there: Named,
-        delta: Delta | None,
-        awaited: tuple[str, ...],
-        total: int,
-    ) -> None:
-        self.asked = asked
-        self.there = there
-        self.delta = delta
-        self.awaited = awaited
-        self.total = total
-        self._version = ""
-        self._after: ref[Known] | None = None
-        self._content: Content | None = None
+    asked: Asked
+    there: Named
+    delta: Delta | None
+    awaited: tuple[str, ...]
+    total: int
+    _version: str = ""
+    _after: "ref[Known] | None" = None
+    _content: Content | None = None
 
     def after(self) -> "Known":
         """What the client knows then. It is only kept by the clients: else who stays behind would keep all to come."""
@@ -111,6 +100,7 @@ class Step:
         return self._content
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Known:
     """The client has accepted what is `there` of what it asks for, and has heard that the rest of it is not there.
 
@@ -118,15 +108,12 @@ class Known:
     waits for an answer to all. Nothing that it has is bound to a time to live.
     """
 
-    __slots__ = ("__weakref__", "_next", "asked", "is_new", "owed", "there", "total")
-
-    def __init__(self, asked: Asked, there: Named, owed: frozenset[str], is_new: bool) -> None:
-        self.asked = asked
-        self.there = there
-        self.owed = owed
-        self.is_new = is_new
-        self.total: int | None = None
-        self._next: tuple[Named, Step | None] | None = None
+    asked: Asked
+    there: Named
+    owed: frozenset[str]
+    is_new: bool
+    total: int | None = None
+    _next: tuple[Named, Step | None] | None = None
 
     @property
     def is_unanswered(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic
 
@@ -22,6 +22,7 @@ NAMED_IN_REFUSAL: Final = 3
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class Session(Generic[R]):
     """One task reads and one writes.
 
@@ -29,67 +30,46 @@ class Session(Generic[R]):
     not read costs one message, and when it reads again it gets the newest state.
     """
 
-    __slots__ = (
-        "_began",
-        "_bytes_sent",
-        "_identifier",
-        "_is_due",
-        "_loop",
-        "_peer",
-        "_resources_sent",
-        "_source",
-        "_status",
-        "_stream",
-        "_variant",
-        "_waiter",
-    )
+    peer: Peer
+    variant: Variant[R]
+    stream: Stages[R]
+    source: Source
+    status: StreamStatus
+    identifier: str
+    # Asked for once: that, and with it asyncio.Event, looks up the process id, a system call, each time.
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _began: datetime = field(init=False)
+    _is_due: bool = False
+    _waiter: asyncio.Future[None] | None = None
+    _bytes_sent: int = 0
+    _resources_sent: int = 0
 
-    def __init__(
-        self,
-        peer: Peer,
-        variant: Variant[R],
-        stream: Stages[R],
-        source: Source,
-        status: StreamStatus,
-        identifier: str,
-    ) -> None:
-        self._peer = peer
-        self._variant = variant
-        self._stream = stream
-        self._source = source
-        self._status = status
-        self._identifier = identifier
-        # Asked for once: that, and with it asyncio.Event, looks up the process id, a system call, each time.
-        self._loop = asyncio.get_running_loop()
+    def __post_init__(self) -> None:
         self._began = datetime.now(UTC) - self._now()
-        self._is_due = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._bytes_sent = 0
-        self._resources_sent = 0
-        status.look = stream.resources
-        status.report = self._report
+        self.status.look = self.stream.resources
+        self.status.report = self._report
 
     def wake(self) -> None:
         """Something may have to be sent. Any number of calls before `write` comes to it are one."""
         state = self._state()
-        if state and self._stream.rests(state):
-            self._status.stands(lags=not self._stream.is_quiet(state), refuses=False)
+        if state and self.stream.rests(state):
+            self.status.stands(lags=not self.stream.is_quiet(state), refuses=False)
         else:
-            self._status.stands(lags=True, refuses=self._status.refuses)
+            self.status.stands(lags=True, refuses=self.status.refuses)
             self._rouse()
 
     def receive(self, request: R) -> None:
         """Raises ProtocolError or LimitError for what the peer may not ask."""
-        if request.HasField("node") and request.node.id not in ("", self._peer.node_id):
-            raise ProtocolError(self._peer.node_id, "the node id changed on an open stream", "Open a stream per node")
-        if answer := self._stream.receive(request, self._now()):
+        if request.HasField("node") and request.node.id not in ("", self.peer.node_id):
+            raise ProtocolError(self.peer.node_id, "the node id changed on an open stream", "Open a stream per node")
+        if answer := self.stream.receive(request, self._now()):
             self._note(answer)
         self.wake()
 
     async def read(self, messages: AsyncIterator[bytes]) -> None:
         """Until the peer has said all."""
         async for message in messages:
-            self.receive(self._variant.decode(message))
+            self.receive(self.variant.decode(message))
             del message  # else it is kept until the next one comes
 
     async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
@@ -100,32 +80,32 @@ class Session(Generic[R]):
 
     async def _say(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         """All that may be said now. On its own, so that no name keeps the state while there is nothing to say."""
-        while (state := self._state()) and (response := self._stream.next_response(state, self._now())):
+        while (state := self._state()) and (response := self.stream.next_response(state, self._now())):
             # In one expression: a name for the message would keep it until there is another.
             await send(self._encoded(response))
         if state:
-            self._status.stands(lags=not self._stream.is_quiet(state), refuses=self._stream.refuses(state))
+            self.status.stands(lags=not self.stream.is_quiet(state), refuses=self.stream.refuses(state))
 
     def _encoded(self, response: Response) -> bytes:
         self._bytes_sent += response.content.size
         self._resources_sent += len(response.resources)
-        message = self._variant.encode(response, self._identifier)
-        self._status.tally(_label(response.type_url)).sent(len(message))
+        message = self.variant.encode(response, self.identifier)
+        self.status.tally(_label(response.type_url)).sent(len(message))
         return message
 
     def _note(self, answer: Answer) -> None:
-        tally = self._status.tally(_label(answer.type_url))
+        tally = self.status.tally(_label(answer.type_url))
         if isinstance(answer, Refusal):
             words = _words(answer)
-            log.warning("nack node=%s type=%s error=%s", self._peer.node_id, answer.type_url, words)
-            self._status.refused(words)
+            log.warning("nack node=%s type=%s error=%s", self.peer.node_id, answer.type_url, words)
+            self.status.refused(words)
             tally.nacks += 1
         else:
             tally.acks += 1
 
     async def _until_due(self) -> None:
         """Until there is a change, or a deadline, which is as good a reason to look."""
-        deadline = self._stream.next_deadline()
+        deadline = self.stream.next_deadline()
         timer = self._loop.call_at(deadline.total_seconds(), self._rouse) if deadline else None
         try:
             if not self._is_due:
@@ -146,14 +126,14 @@ class Session(Generic[R]):
         return timedelta(seconds=self._loop.time())
 
     def _state(self) -> State | None:
-        return self._source.state(self._peer.node_id, self._peer.locality)
+        return self.source.state(self.peer.node_id, self.peer.locality)
 
     def _report(self) -> StreamReport:
         state = self._state() or State()
-        waits = self._stream.waits(state)
+        waits = self.stream.waits(state)
         return StreamReport(
-            types=tuple(map(self._dated, self._stream.types(state, waits))),
-            config_version=self._source.version(self._peer.node_id),
+            types=tuple(map(self._dated, self.stream.types(state, waits))),
+            config_version=self.source.version(self.peer.node_id),
             bytes_sent=self._bytes_sent,
             resources_sent=self._resources_sent,
             waits=waits,
@@ -161,7 +141,7 @@ class Session(Generic[R]):
 
     def _dated(self, status: TypeStatus) -> TypeStatus:
         """Each version with the time since when it is the one."""
-        at = self._stream.moments(status.type_url)
+        at = self.stream.moments(status.type_url)
         sent, acked, nacked = (
             None if moment is None else self._began + moment for moment in (at.sent, at.acked, at.nacked)
         )
