@@ -79,12 +79,12 @@ $(BUF): Makefile
 	npm install --silent --no-audit --no-fund --prefix build/node @bufbuild/buf@$(BUF_VERSION)
 	@touch $@
 
-# Unit tests compute: one worker for each core. Most others wait for something, so there are more of them, and whoever has
-# nothing left takes from the others.
+# Unit tests compute: one worker for each core. Most others wait for something, so there are more of them, and tests that
+# share a mesh run in one of them (tests/one_mesh.py).
 .PHONY: test
 test: setup  ## every test, real Envoys included; first the pure rooms, which the unit tests cover completely
 	$(BIN)/pytest tests/unit --cov --numprocesses=logical
-	$(BIN)/pytest --ignore=tests/unit --numprocesses=3 --dist=worksteal
+	$(BIN)/pytest --ignore=tests/unit --numprocesses=3 --dist=loadscope
 
 .PHONY: test-long
 test-long: export PROA_EFFORT := 10

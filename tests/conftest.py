@@ -8,11 +8,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests import guard
+from tests.one_mesh import OneMesh
 
 # `make test-long` sets 10. The machine is shared, so an example may take its time.
 settings.register_profile("proa", max_examples=100 * int(os.environ.get("PROA_EFFORT", "1")), deadline=None)
@@ -54,6 +56,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if watching := config.stash.get(GUARD, None):
         watching.communicate()
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneMesh | None:
+    return OneMesh(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

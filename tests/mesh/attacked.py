@@ -16,6 +16,9 @@ from tests.intruders import Authority, Credentials
 from tests.mesh.load import DEADLINE, Load, connected, get_stock, load, place_order
 from tests.mesh.running import RunningMesh, admin, soon
 
+PAUSE = 0.1
+"""Seconds between two calls of a worker: there are hundreds while one intruder is looked at."""
+
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -132,7 +135,7 @@ async def _call(mesh: RunningMesh, begun: asyncio.Future[Load], over: asyncio.Ev
     async with (
         connected(mesh.upstream("orders", "inventory")) as inventory,
         connected(mesh.instance("orders")["address"]) as orders,
-        load(get_stock(inventory), place_order(orders), lambda: asyncio.to_thread(_get, page)) as calls,
+        load(get_stock(inventory), place_order(orders), lambda: asyncio.to_thread(_get, page), pause=PAUSE) as calls,
     ):
         begun.set_result(calls)
         await over.wait()

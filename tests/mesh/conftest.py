@@ -1,6 +1,7 @@
-"""Meshes for tests: one that all share who only look, and own ones for those who break things."""
+"""Meshes for tests: one for all who leave it as it is, one for each module, and own ones for who needs others."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from tests.mesh import warm
+from tests.mesh.reused import Reused
 from tests.mesh.running import BOOKSTORE, RunningMesh, documents, start, wait_until_ready
 
 
@@ -18,14 +20,17 @@ def _commands() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    """The bookstore, running. For tests that leave it as it is."""
-    mesh = start(tmp_path_factory.mktemp("shared") / "state", BOOKSTORE)
-    try:
-        wait_until_ready(mesh)
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reused]:
+    reused = Reused(tmp_path_factory.mktemp("shared"), BOOKSTORE)
+    yield reused
+    reused.end()
+
+
+@pytest.fixture
+def shared(_shared: Reused) -> Iterator[RunningMesh]:
+    """The bookstore, running. For tests that look at it, or undo what they do."""
+    with _shared.lent() as mesh:
         yield mesh
-    finally:
-        mesh.end()
 
 
 @pytest.fixture
@@ -45,6 +50,20 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., RunningMesh]]:
         mesh.end()
 
 
+@pytest.fixture(scope="module")
+def _of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reused]:
+    reused = Reused(tmp_path_factory.mktemp("mended"), BOOKSTORE)
+    yield reused
+    reused.end()
+
+
+@pytest.fixture
+def mended(_of_the_module: Reused) -> Iterator[RunningMesh]:
+    """The bookstore, running. For tests of a module that kill or change parts of it, which come back."""
+    with _of_the_module.lent() as mesh:
+        yield mesh
+
+
 @pytest.fixture
 def mesh(launch: Callable[..., RunningMesh]) -> RunningMesh:
     """The bookstore, running, to do anything to."""
@@ -57,16 +76,15 @@ def bookstore(tmp_path: Path) -> Callable[..., Path]:
 
     A mapping is merged into the one that is there, anything else takes its place.
     """
+    return partial(changed, tmp_path / "mesh.yaml")
 
-    def changed(**specs: dict[str, Any]) -> Path:
-        written = list(yaml.safe_load_all(BOOKSTORE.read_text()))
-        for document in written:
-            spec = document["spec"]
-            spec["workingDirectory"] = str(BOOKSTORE.parent)
-            for field, value in specs.get(document["metadata"]["name"], {}).items():
-                spec[field] = {**spec[field], **value} if isinstance(value, dict) else value
-        path = tmp_path / "mesh.yaml"
-        path.write_text(documents(*written))
-        return path
 
-    return changed
+def changed(path: Path, **specs: dict[str, Any]) -> Path:
+    written = list(yaml.safe_load_all(BOOKSTORE.read_text()))
+    for document in written:
+        spec = document["spec"]
+        spec["workingDirectory"] = str(BOOKSTORE.parent)
+        for field, value in specs.get(document["metadata"]["name"], {}).items():
+            spec[field] = {**spec[field], **value} if isinstance(value, dict) else value
+    path.write_text(documents(*written))
+    return path

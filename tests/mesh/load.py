@@ -24,8 +24,8 @@ OPTIONS = (
 )
 DEADLINE = 10.0
 WORKERS = 4
-PAUSE = 0.01
-"""Seconds between two calls of a worker. Without, calls take all of the machine from what is to be seen under them."""
+PAUSE = 0.03
+"""Seconds between two calls of a worker. With less, calls take the whole machine from what is to be seen under them."""
 
 
 @dataclass

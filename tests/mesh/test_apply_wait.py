@@ -13,7 +13,8 @@ ORDERS = "bookstore/orders/orders-0"
 POLICY = "BackendTrafficPolicy/bookstore/inventory-retry"
 
 
-def test_apply_waits_for_the_proxies_and_names_those_that_do_not_answer(mesh: RunningMesh) -> None:
+def test_apply_waits_for_the_proxies_and_names_those_that_do_not_answer(shared: RunningMesh) -> None:
+    mesh = shared
     apply = ("apply", "-f", str(RETRY), "--wait")
     envoy = mesh.instance("orders")["envoy"]["pid"]
     os.kill(envoy, signal.SIGSTOP)
@@ -29,6 +30,7 @@ def test_apply_waits_for_the_proxies_and_names_those_that_do_not_answer(mesh: Ru
     assert error.startswith(f"error: proa apply: not every proxy has it after 0.5 s: {POLICY}: waiting for {ORDERS}. ")
     assert (done.returncode, done.stdout) == (0, f"{POLICY} unchanged\n")
     assert done.stderr.splitlines()[-1].startswith("every proxy concerned has it after ")
+    assert mesh.proa("delete", "-f", str(RETRY)).returncode == 0
 
 
 def test_apply_does_not_wait_for_what_was_not_applied(shared: RunningMesh) -> None:

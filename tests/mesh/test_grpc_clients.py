@@ -7,14 +7,14 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.mesh.grpc_client.joined import GENERATED, Caller, Joined, calling, joined, running_bootstrap
-from tests.mesh.running import BOOKSTORE, RETRY, ROOT, RunningMesh, admin, documents, proa, soon, up
+from tests.mesh.running import RETRY, ROOT, RunningMesh, admin, documents, proa, soon
 from tests.mesh.test_docs import blocks, commands
 
 pytestmark = pytest.mark.envoy
@@ -37,12 +37,9 @@ OFTEN = policy("often", numRetries=9, perRetry={"timeout": "1s"})
 NEVER = policy("never", disabled=True)
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    """The bookstore, for tests that leave it as it is."""
-    mesh = up(tmp_path_factory.mktemp("shared") / "state", BOOKSTORE)
-    yield mesh
-    mesh.end()
+@pytest.fixture
+def mesh(mended: RunningMesh) -> RunningMesh:
+    return mended
 
 
 @pytest.fixture
@@ -241,6 +238,8 @@ async def test_an_instance_that_is_killed_fails_no_call_that_may_be_made_again(
             os.kill(pid, signal.SIGKILL)
             await caller.went_on(200)
     mesh.remember()
+    await mesh.do("delete", "-f", str(RETRY))
+    await mesh.do("scale", "inventory", "1")
 
 
 async def test_a_policy_reaches_a_client_without_a_failed_call_and_what_it_cannot_do_is_said(

@@ -35,13 +35,13 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.envoy
 async def test_a_client_in_go_calls_services_of_a_strict_mesh_by_name(
-    mesh: RunningMesh, tmp_path: Path, program: str
+    shared: RunningMesh, tmp_path: Path, program: str
 ) -> None:
-    async with joined(mesh, tmp_path / "client") as client, calling(client.folder, program) as caller:
+    async with joined(shared, tmp_path / "client") as client, calling(client.folder, program) as caller:
         for name in ("inventory", "catalog.bookstore:50051", "orders.bookstore.svc.cluster.local"):
             assert await caller.call(name) == "OK", name
         nobody = await caller.ask("call nobody")
-        proxy = mesh.proxies()[client.node]
+        proxy = shared.proxies()[client.node]
 
     assert nobody["status"].startswith("UNAVAILABLE")
     assert nobody["seconds"] < 10, "gRPC's own patience is 15 s"

@@ -85,7 +85,8 @@ async def test_down_lets_calls_end(launch: Callable[..., RunningMesh], tmp_path:
     assert json.loads(kept.read_text())["failures"] == []
 
 
-async def test_logs_are_followed(mesh: RunningMesh, tmp_path: Path) -> None:
+async def test_logs_are_followed(shared: RunningMesh) -> None:
+    mesh = shared
     from tests.mesh.running import PROA
 
     following = await asyncio.create_subprocess_exec(

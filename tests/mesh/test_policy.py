@@ -53,7 +53,8 @@ def retries_on(mesh: RunningMesh) -> str:
     return found
 
 
-def test_apply_is_all_or_nothing(mesh: RunningMesh, tmp_path: Path) -> None:
+def test_apply_is_all_or_nothing(shared: RunningMesh, tmp_path: Path) -> None:
+    mesh = shared
     good = policy("good", "inventory")
     bad = policy("bad", "invntory")
     both = tmp_path / "both.yaml"

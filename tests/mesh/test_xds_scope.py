@@ -32,7 +32,8 @@ def sent(mesh: RunningMesh) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def test_another_namespace_costs_a_proxy_nothing(mesh: RunningMesh) -> None:
+def test_another_namespace_costs_a_proxy_nothing(shared: RunningMesh) -> None:
+    mesh = shared
     eventually(lambda: {state for state, *_ in sent(mesh).values()} == {"SYNCED"})
     before = sent(mesh)
 

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.mesh.certificates.calls import calling, in_use
-from tests.mesh.running import RunningMesh, documents, soon
+from tests.mesh.conftest import changed
+from tests.mesh.running import RunningMesh, documents, soon, start, wait_until_ready
 
 pytestmark = pytest.mark.envoy
 
@@ -22,13 +23,19 @@ MINUTE = timedelta(seconds=60)
 SHORT = {"apiVersion": "proa.mesh/v1alpha1", "kind": "Mesh", "metadata": {"name": "default"}}
 
 
-@pytest.fixture
-def minute(launch: Callable[..., RunningMesh], bookstore: Callable[..., Path]) -> RunningMesh:
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """The bookstore with leaves of a minute."""
-    file = bookstore()
+    folder = tmp_path_factory.mktemp("minute")
+    file = changed(folder / "mesh.yaml")
     short = documents({**SHORT, "spec": {"certificates": {"leafLifetime": "60s"}}})
     file.write_text(f"{file.read_text()}\n---\n{short}")
-    return launch(file)
+    mesh = start(folder / "state", file)
+    try:
+        wait_until_ready(mesh)
+        yield mesh
+    finally:
+        mesh.end()
 
 
 def leaf_of(mesh: RunningMesh, instance: str) -> x509.Certificate:

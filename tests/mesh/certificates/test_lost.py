@@ -39,8 +39,9 @@ def states(mesh: RunningMesh) -> set[str]:
     ],
 )
 async def test_an_authority_that_is_lost_is_not_made_anew(
-    mesh: RunningMesh, short: Path, lost: str, words: str
+    mended: RunningMesh, short: Path, lost: str, words: str
 ) -> None:
+    mesh = mended
     before = in_use(mesh)
     path = mesh.state.folder / lost
     async with calling(mesh, short) as (calls, _):

@@ -16,6 +16,12 @@ from tests.mesh.running import PROA, RunningMesh, eventually, patience, soon
 
 pytestmark = pytest.mark.envoy
 
+
+@pytest.fixture
+def mesh(mended: RunningMesh) -> RunningMesh:
+    return mended
+
+
 QUICKLY = 30.0
 """Seconds for the bookstore."""
 

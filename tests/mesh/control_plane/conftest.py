@@ -1,4 +1,4 @@
-"""One mesh for all who should not get in."""
+"""One mesh for all of a module who should not get in."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from tests.mesh.running import BOOKSTORE, start, wait_until_ready
 from tests.ports import free_port
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
     folder = tmp_path_factory.mktemp("plane")
     api = Address("127.0.0.1", free_port(neighbours=1))

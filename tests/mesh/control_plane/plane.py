@@ -36,6 +36,9 @@ OPTIONS = (
 )
 DENIED, INVALID = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT
 EXHAUSTED, UNAVAILABLE = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE
+PAUSE = 0.1
+"""Seconds between two calls of a worker."""
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
@@ -113,7 +116,7 @@ async def legitimate(plane: Plane, over: asyncio.Event) -> None:
             lambda: documents.ListDocuments(documents_pb2.ListDocumentsRequest(), timeout=10),
             lambda: agents.GetLaunchPlan(plan, timeout=10),
         )
-        async with load(*calls) as seen:
+        async with load(*calls, pause=PAUSE) as seen:
             while not over.is_set():
                 before = seen.calls
                 with suppress(TimeoutError):

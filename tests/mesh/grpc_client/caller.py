@@ -14,7 +14,7 @@ import grpc
 from bookstore.inventory.v1 import inventory_pb2, inventory_pb2_grpc
 
 WORKERS = 4
-PAUSE = 0.01
+PAUSE = 0.03
 """Seconds between two calls of a worker, as of `tests/mesh/load.py`."""
 SECONDS = 20.0
 
