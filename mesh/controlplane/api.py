@@ -10,7 +10,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh.controlplane import unix_socket
-from mesh.controlplane.access import WHO, AccessInterceptor, Door, SocketDoor
+from mesh.controlplane.access import WHO, Door, SocketDoor
+from mesh.controlplane.entrance import AccessInterceptor
 from mesh.controlplane.errors import OURS, ErrorInterceptor, Refused
 from mesh.controlplane.services import Service
 

@@ -47,49 +47,58 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         handler = await continuation(handler_call_details)
         is_ours = handler_call_details.method.startswith(OURS)
-        return _guarded(handler, self._refused) if handler and is_ours else handler
+        return self._guarded(handler) if handler and is_ours else handler
+
+    def _guarded(self, handler: Any) -> Handler:
+        codecs = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._call(handler.unary_unary), **codecs)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream), **codecs)
+        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream), **codecs)
+
+    def _call(self, serve: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def guarded(request: Any, context: Any) -> Any:
+            try:
+                return await serve(request, context)
+            except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
+                # What is raised outlives the call, with its frames, until garbage is collected.
+                del request
+                await self._abort(context, error)
+
+        return guarded
+
+    def _stream(self, serve: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                async for response in serve(request, context):
+                    yield response
+            except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
+                del request
+                await self._abort(context, error)
+
+        return guarded
+
+    async def _abort(self, context: Any, error: Exception) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, MeshError):
+            status = status_of(error)
+            self._refused(status.name)
+            log.info("call_refused status=%s peer=%s reason=%s", status.name, context.peer(), error)
+            await context.abort(status, _words(error))
+        number = secrets.token_hex(4)
+        self._refused(grpc.StatusCode.INTERNAL.name)
+        log.error("call_failed number=%s", number, exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, f"control plane: it failed (number {number}). Look at its log")
+        raise AssertionError("abort does not return")
 
 
 def status_of(error: MeshError) -> grpc.StatusCode:
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
-
-
-def _guarded(handler: Any, refused: Refused) -> Handler:
-    codecs = {
-        "request_deserializer": handler.request_deserializer,
-        "response_serializer": handler.response_serializer,
-    }
-    if handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(_guarded_call(handler.unary_unary, refused), **codecs)
-    if handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(_guarded_stream(handler.unary_stream, refused), **codecs)
-    return grpc.stream_stream_rpc_method_handler(_guarded_stream(handler.stream_stream, refused), **codecs)
-
-
-def _guarded_call(call: Callable[[Any, Any], Awaitable[Any]], refused: Refused) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def guarded(request: Any, context: Any) -> Any:
-        try:
-            return await call(request, context)
-        except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
-            # What is raised outlives the call, with its frames, until garbage is collected.
-            del request
-            await _abort(context, error, refused)
-
-    return guarded
-
-
-def _guarded_stream(
-    call: Callable[[Any, Any], AsyncIterator[Any]], refused: Refused
-) -> Callable[[Any, Any], AsyncIterator[Any]]:
-    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async for response in call(request, context):
-                yield response
-        except Exception as error:  # noqa: BLE001 # this is where it ends, whatever it is
-            del request
-            await _abort(context, error, refused)
-
-    return guarded
 
 
 def _words(error: MeshError) -> str:
@@ -97,18 +106,3 @@ def _words(error: MeshError) -> str:
     if isinstance(error, NotFoundError) and CALLER.get().is_agent:
         return str(NotFoundError(error.where, error.problem, ASK))
     return str(error)
-
-
-async def _abort(context: Any, error: Exception, refused: Refused) -> NoReturn:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, MeshError):
-        status = status_of(error)
-        refused(status.name)
-        log.info("call_refused status=%s peer=%s reason=%s", status.name, context.peer(), error)
-        await context.abort(status, _words(error))
-    number = secrets.token_hex(4)
-    refused(grpc.StatusCode.INTERNAL.name)
-    log.error("call_failed number=%s", number, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, f"control plane: it failed (number {number}). Look at its log")
-    raise AssertionError("abort does not return")

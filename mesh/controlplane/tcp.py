@@ -9,9 +9,10 @@ from typing import Final, NoReturn
 
 import grpc
 
-from mesh.controlplane.access import AccessInterceptor, CertificateDoor, FirstContactDoor, ValidDoor
+from mesh.controlplane.access import CertificateDoor, FirstContactDoor, ValidDoor
 from mesh.controlplane.api import OPTIONS as API_OPTIONS
 from mesh.controlplane.api import Api
+from mesh.controlplane.entrance import AccessInterceptor
 from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connections
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry

@@ -39,7 +39,7 @@ async def test_what_nobody_has_let_in_is_not_parsed(remote: Remote, monkeypatch:
             read.append(len(content))
         return before(method, parse, content)
 
-    monkeypatch.setattr("mesh.controlplane.access.parsed", watched)
+    monkeypatch.setattr("mesh.controlplane.entrance.parsed", watched)
     async with remote.as_workload("orders") as orders, remote.as_stranger() as stranger:
         code, _ = await answer(orders, APPLY, EMPTY * 100_000)
         other, _ = await answer(stranger, APPLY, EMPTY * 10_000)
