@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache, partial
 from itertools import chain
 from typing import Final, Generic
 
 from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
 from mesh.api.envoy.config.core.v3 import base_pb2
@@ -145,15 +143,7 @@ def _field(number: int, length: int) -> bytes:
 
 def _wrapped(resource: Resource) -> discovery_pb2.Resource:
     """Without its body, which alone says that the resource still holds."""
-    return discovery_pb2.Resource(
-        name=resource.name, version=resource.version, ttl=resource.ttl and _duration(resource.ttl)
-    )
-
-
-def _duration(time: timedelta) -> Duration:
-    message = Duration()
-    message.FromTimedelta(time)
-    return message
+    return discovery_pb2.Resource(name=resource.name, version=resource.version, ttl=resource.ttl)
 
 
 DELTA: Final = Variant(
