@@ -21,6 +21,7 @@ from mesh.policy.view import ProxyView
 from mesh.translate.bootstrap import runtime
 from mesh.translate.resources import Resources, instance_resources, resources_for
 from tests.builders import a_view, an_instance, documents
+from tests.mesh.running import patience
 from tests.unit.translate.scenarios import as_json
 
 SECONDS = 15.0
@@ -194,27 +195,30 @@ def _static(cluster: dict[str, Any], port: int | None) -> dict[str, Any]:
 
 
 async def _listening(admin: Path, process: asyncio.subprocess.Process) -> int:
-    """The port of the listener, once it is open."""
-    async with asyncio.timeout(SECONDS):
+    """The port of the listener, once it is open: a listener is listed before a worker accepts on it."""
+    async with asyncio.timeout(SECONDS * patience()):
         while True:
             assert process.returncode is None, (await process.communicate())[1].decode()[-2000:]
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-                return await _port(admin)
+                [started] = (await _asked(admin, "/stats?format=json&filter=^listener_manager.workers_started$"))[
+                    "stats"
+                ]
+                if started["value"] == 1:
+                    [listener] = (await _asked(admin, "/listeners?format=json"))["listener_statuses"]
+                    port: int = listener["local_address"]["socket_address"]["port_value"]
+                    return port
             await asyncio.sleep(0.02)
 
 
-async def _port(admin: Path) -> int:
+async def _asked(admin: Path, path: str) -> Any:
     reader, writer = await asyncio.open_unix_connection(str(admin))
     try:
-        writer.write(b"GET /listeners?format=json HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())
         answer = (await reader.read()).partition(b"\r\n\r\n")[2]
     finally:
         writer.close()
     start, end = answer.index(b"{"), answer.rindex(b"}")
-    port: int = json.loads(answer[start : end + 1])["listener_statuses"][0]["local_address"]["socket_address"][
-        "port_value"
-    ]
-    return port
+    return json.loads(answer[start : end + 1])
 
 
 def cluster(service: str, version: str = "", port: int = 50051) -> str:

@@ -10,6 +10,7 @@ import pytest
 from mesh.model.schema import Idempotency, Method
 from tests.builders import a_grpc_route, a_policy, a_workload
 from tests.envoy.routed import cluster, routed
+from tests.mesh.running import patience
 
 pytestmark = pytest.mark.envoy
 
@@ -153,15 +154,15 @@ async def test_a_share_of_the_calls_is_mirrored(tmp_path: Path) -> None:
 
 
 async def test_deadlines_are_kept_capped_passed_on_and_given_to_those_without(tmp_path: Path) -> None:
-    limited = policy("timeouts: {request: 5s}")
+    limited = policy("timeouts: {request: 50s}")
     async with routed(tmp_path, [*SHOP, limited], "stock", ALL, methods=[TAKE]) as envoy:
-        short = (await envoy.call("shop.Stock/Take", timeout=2))["left"]
+        short = (await envoy.call("shop.Stock/Take", timeout=20))["left"]
         long = (await envoy.call("shop.Stock/Take", timeout=100))["left"]
         none = await envoy.channel.unary_unary("/shop.Stock/Take")(b"")  # type: ignore[type-var]
         unknown = (await envoy.call("shop.Stock/Else", timeout=100))["left"]
 
-    assert 1 < short <= 2
-    assert 4 < long <= 5
+    assert 10 < short <= 20
+    assert 40 < long <= 50
     assert b'"name"' in none
     assert unknown > 90
 
@@ -171,6 +172,7 @@ async def test_an_expired_deadline_is_deadline_exceeded(tmp_path: Path) -> None:
     hang, watch = Method("shop.Stock", "Hang"), Method("shop.Stock", "Watch", server_streaming=True)
     limited = policy("timeouts: {request: 300ms}")
     async with routed(tmp_path, [*SHOP, limited], "stock", ALL, methods=[hang, watch]) as envoy:
+        await envoy.call("shop.Stock/Else")  # to connect may take longer
         by_the_mesh = await envoy.status("shop.Stock/Hang", timeout=100)
         assert envoy.services[ALL].calls["Hang"] == 1
         with pytest.raises(grpc.aio.AioRpcError) as without:
@@ -204,10 +206,11 @@ async def test_a_stream_that_is_silent_at_first_outlives_every_timeout(service: 
 async def test_streams_end_when_they_are_silent_or_as_old_as_they_may_be(limit: str, tmp_path: Path) -> None:
     watch, mesh = Method("shop.Stock", "Watch", server_streaming=True), [*SHOP, policy(f"timeouts: {{{limit}: 500ms}}")]
     async with routed(tmp_path, mesh, "stock", ALL, methods=[watch]) as envoy:
+        await envoy.call("shop.Stock/Else")  # to connect may take longer
         stream = envoy.channel.unary_stream("/shop.Stock/Watch")(b"")
         assert await stream.read()
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(5 * patience()):
                 await stream.read()
 
     # Once something has been answered, Envoy has no other way to end a stream.
@@ -262,9 +265,10 @@ async def test_a_stream_is_never_tried_again_after_its_first_message(tmp_path: P
 async def test_a_service_that_is_down_is_not_buried_in_retries(tmp_path: Path) -> None:
     """Of 200 calls at once at most a fifth is tried again at a time, whatever a policy says."""
     fail = Method("shop.Stock", "Fail", idempotency=Idempotency.IDEMPOTENT)
-    asked = policy("retry: {numRetries: 10, perRetry: {backOff: {baseInterval: 1s}}}")
+    seconds = round(patience())
+    asked = policy(f"retry: {{numRetries: 10, perRetry: {{backOff: {{baseInterval: {seconds}s}}}}}}")
     async with routed(tmp_path, [*SHOP, asked], "stock", ALL, methods=[fail]) as envoy:
-        calls = [asyncio.create_task(envoy.status("shop.Stock/Fail", timeout=1)) for _ in range(200)]
+        calls = [asyncio.create_task(envoy.status("shop.Stock/Fail", timeout=seconds)) for _ in range(200)]
         answers = {(await call)[0] for call in calls}
         attempts = envoy.services[ALL].calls["Fail"]
 
