@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import grpc
@@ -43,26 +44,22 @@ def server_credentials(
     )
 
 
+@dataclass(slots=True, eq=False)
 class _RenewedLeaf:
     """gRPC asks on threads of its own."""
 
-    def __init__(
-        self,
-        authority: Callable[[], CertificateAuthority],
-        now: Callable[[], datetime],
-        lifetime: Callable[[], timedelta],
-    ) -> None:
-        self._authority = authority
-        self._now = now
-        self._lifetime = lifetime
-        self._lock = threading.Lock()
-        self._signed_by: CertificateAuthority | None = None
-        self._issued_at = self._renew_at = now()
+    authority: Callable[[], CertificateAuthority]
+    now: Callable[[], datetime]
+    lifetime: Callable[[], timedelta]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _signed_by: CertificateAuthority | None = None
+    _issued_at: datetime = field(init=False)
+    _renew_at: datetime = field(init=False)
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        key, authority, now = new_key(), self._authority(), self._now()
+        key, authority, now = new_key(), self.authority(), self.now()
         identity = control_plane_identity(authority.trust_domain)
-        leaf = authority.issue(key.csr, identity, [CONTROL_PLANE_HOST, "localhost"], now, self._lifetime())
+        leaf = authority.issue(key.csr, identity, [CONTROL_PLANE_HOST, "localhost"], now, self.lifetime())
         self._signed_by, self._issued_at, self._renew_at = authority, now, leaf.renew_at
         return grpc.ssl_server_certificate_configuration(
             [(key.pem.encode(), leaf.chain_pem.encode())], authority.bundle_pem.encode()
@@ -72,6 +69,6 @@ class _RenewedLeaf:
         """A new configuration when it is time, else None."""
         with self._lock, suppress(StateError):
             # A clock that was set back makes a leaf of the future.
-            in_time = self._issued_at <= self._now() < self._renew_at
-            return None if in_time and self._signed_by is self._authority() else self.configuration()
+            in_time = self._issued_at <= self.now() < self._renew_at
+            return None if in_time and self._signed_by is self.authority() else self.configuration()
         return None

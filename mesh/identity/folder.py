@@ -1,7 +1,6 @@
 """The authority of a state folder: made at the first start and kept, and each step of a rotation is one rename."""
 
 import os
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,12 +31,9 @@ class AuthorityFolder:
     not come to its end, has changed nothing, and one that returns is on disk.
     """
 
-    def __init__(
-        self, path: Path, trust_domain: str, journal: Journal, chance: Callable[[], float] = random.random
-    ) -> None:
+    def __init__(self, path: Path, trust_domain: str, journal: Journal) -> None:
         self._path = path
         self.trust_domain = trust_domain
-        self._chance = chance
         self.journal = journal
         self.generations: dict[str, Generation] = {}
         """Those that are trusted, the newest first."""
@@ -45,12 +41,7 @@ class AuthorityFolder:
 
     @classmethod
     def open(
-        cls,
-        path: Path,
-        trust_domain: str,
-        now: datetime,
-        first: Callable[[], Generation] | None = None,
-        chance: Callable[[], float] = random.random,
+        cls, path: Path, trust_domain: str, now: datetime, first: Callable[[], Generation] | None = None
     ) -> "AuthorityFolder":
         """The one kept in `path`. If there is none it is made of `first`, or with a root of our own.
 
@@ -65,7 +56,7 @@ class AuthorityFolder:
             raise StateError(where, f"the authority cannot be read or made ({error.strerror})", START_OVER) from error
         except ValueError as error:
             raise StateError(str(path / JOURNAL), "it is no journal of an authority", START_OVER) from error
-        opened = cls(path, trust_domain, journal, chance)
+        opened = cls(path, trust_domain, journal)
         opened._check(now)
         opened._publish()
         return opened
@@ -125,7 +116,6 @@ class AuthorityFolder:
         return CertificateAuthority(
             signing.key,
             signing.chain[0],
-            self._chance,
             intermediates=signing.chain[1:],
             roots=tuple(roots),
             trust_domain=self.trust_domain,
