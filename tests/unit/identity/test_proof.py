@@ -22,11 +22,11 @@ MESH = Authority.foreign()
 NOW = datetime.now(UTC)
 
 
-def shown(one: Credentials, roots: Sequence[x509.Certificate] = (MESH.certificate,), now: datetime = NOW) -> str:
+def shown(one: Credentials, roots: Sequence[x509.Certificate] = (MESH.certificate,)) -> str:
     """Who it proves to be, when its own key has signed the request."""
     key = load_pem_private_key(one.key.encode(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return proven(one.chain, key.sign(CSR, ec.ECDSA(hashes.SHA256())), CSR, roots, now)
+    return proven(one.chain, key.sign(CSR, ec.ECDSA(hashes.SHA256())), CSR, roots, datetime.now(UTC))
 
 
 def test_a_leaf_of_the_mesh_proves_its_name() -> None:
