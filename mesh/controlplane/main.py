@@ -1,6 +1,5 @@
 """The control plane as a process: what it is made of, in which order it starts, and how it ends."""
 
-import argparse
 import asyncio
 import functools
 import logging
@@ -9,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -21,13 +19,13 @@ from mesh.controlplane.limits import raise_descriptors
 from mesh.controlplane.memory import settle
 from mesh.controlplane.rotation import Rotation
 from mesh.controlplane.services import services
+from mesh.controlplane.settings import Settings, settings_from
 from mesh.controlplane.tcp import serve_tcp
-from mesh.errors import MeshError, StateError, UsageError
+from mesh.errors import MeshError, StateError
 from mesh.identity import core_files
 from mesh.identity.credentials import server_credentials
 from mesh.identity.private import check_private
 from mesh.model.printable import printable
-from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.registry.store import Store
@@ -49,24 +47,6 @@ LONGEST_LINE: Final = 8 * 1024
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`metrics` is None where nobody asks for them.
-
-    `lifeline` is a pipe whose end means that whoever started the control plane has gone; None for no such pipe. `ca` is
-    a folder with the files of somebody else's authority; None for one of our own. `listen` is where other machines find
-    the API and xDS.
-    """
-
-    state: Path
-    api: Path
-    xds: Address
-    metrics: Address | None = None
-    lifeline: int | None = None
-    ca: Path | None = None
-    listen: tuple[Address, ...] = ()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs until it is told to end; the exit code."""
     # Whatever this process makes is its owner's alone, and it has the key of the authority.
@@ -76,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     exit_code = 0
     try:
-        asyncio.run(run(_settings(arguments)))
+        asyncio.run(run(settings_from(arguments)))
     except* MeshError as group:
         for error in _each(group):
             print(f"error: {error}", file=sys.stderr)
@@ -199,33 +179,6 @@ def _watch(lifeline: int, stop: asyncio.Event) -> None:
             stop.set()
 
     loop.add_reader(lifeline, readable)
-
-
-def _settings(arguments: Sequence[str] | None) -> Settings:
-    parser = argparse.ArgumentParser(prog="python -m mesh.controlplane", description="The control plane of a mesh.")
-    parser.add_argument("--state", type=Path, required=True, metavar="DIR", help="state folder")
-    parser.add_argument("--api", required=True, metavar="unix:PATH", help="where the API listens")
-    parser.add_argument("--xds", required=True, metavar="HOST:PORT", help="where proxies ask for their configuration")
-    parser.add_argument("--metrics", metavar="HOST:PORT", help="where Prometheus asks for metrics; nowhere by default")
-    parser.add_argument("--ca", type=Path, metavar="DIR", help="files of an authority: tls.crt, tls.key, ca.crt")
-    parser.add_argument(
-        "--listen", default="", metavar="HOST:PORT[,..]", help="where other machines find the API and xDS; nowhere"
-    )
-    parser.add_argument("--lifeline", type=int, metavar="FD", help="pipe whose end ends this process")
-    given = parser.parse_args(arguments)
-    if not given.api.startswith("unix:/"):
-        raise UsageError("--api", f"{given.api} is not the absolute path of a unix socket", "Write unix:/PATH")
-    xds = _address("--xds", given.xds)
-    metrics = _address("--metrics", given.metrics) if given.metrics else None
-    listen = tuple(_address("--listen", one) for one in given.listen.split(",") if one)
-    return Settings(given.state, Path(given.api.removeprefix("unix:")), xds, metrics, given.lifeline, given.ca, listen)
-
-
-def _address(option: str, text: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise UsageError(option, str(error), "Write for example 127.0.0.1:20000") from error
 
 
 class _OneLine(logging.Formatter):

@@ -9,7 +9,8 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from mesh.api.proa.v1 import agents_pb2, ca_pb2, ca_pb2_grpc
-from mesh.controlplane.main import Settings, serve
+from mesh.controlplane.main import serve
+from mesh.controlplane.settings import Settings
 from mesh.identity.key import new_key
 from mesh.model.topology import Address
 from tests.controlplane.conftest import SECONDS, Client, Open, connected

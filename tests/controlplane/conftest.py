@@ -23,7 +23,8 @@ from mesh.api.proa.v1 import (
     workloads_pb2_grpc,
 )
 from mesh.controlplane import rotation, wire
-from mesh.controlplane.main import Settings, serve
+from mesh.controlplane.main import serve
+from mesh.controlplane.settings import Settings
 from mesh.controlplane.tcp import first_contact
 from mesh.identity.key import Key, new_key
 from mesh.model.topology import Address

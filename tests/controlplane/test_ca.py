@@ -11,7 +11,8 @@ import pytest
 
 from mesh.api.proa.v1 import agents_pb2, ca_pb2, status_pb2
 from mesh.controlplane import rotation
-from mesh.controlplane.main import Settings, serve
+from mesh.controlplane.main import serve
+from mesh.controlplane.settings import Settings
 from mesh.errors import StateError
 from mesh.model.topology import Address
 from tests.controlplane.authority import (
