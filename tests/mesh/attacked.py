@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.intruders import Authority, Credentials
 from tests.mesh.load import DEADLINE, Load, connected, get_stock, load, place_order
-from tests.mesh.running import RunningMesh, admin, soon
+from tests.mesh.running import RunningMesh, admin, patience, soon
 
 PAUSE = 0.1
 """Seconds between two calls of a worker: there are hundreds while one intruder is looked at."""
@@ -58,7 +58,7 @@ class Door:
 
     async def counted(self, name: str, before: int, more: int = 1) -> None:
         """Returns once the counter says `more`, and not one beyond that."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * patience()):
             while await self.count(name) < before + more:  # noqa: ASYNC110 # nothing tells when Envoy counts
                 await asyncio.sleep(0.02)
         assert await self.count(name) == before + more
@@ -76,9 +76,9 @@ class Door:
 
         return (await soon(found, 20, lambda: f"no line about port {seen.port}: {self.lines()[-3:]}"))[0]
 
-    async def say(self, data: bytes, context: ssl.SSLContext | None, patience: float = 10) -> Seen:
+    async def say(self, data: bytes, context: ssl.SSLContext | None, seconds: float = 10) -> Seen:
         """Connects, says it and reads to the end. Without a context in plaintext."""
-        return await asyncio.to_thread(_say, self.address, data, context, patience)
+        return await asyncio.to_thread(_say, self.address, data, context, seconds)
 
 
 @asynccontextmanager
@@ -153,9 +153,9 @@ def status(page: str) -> int:
         return error.code
 
 
-def _say(address: tuple[str, int], data: bytes, context: ssl.SSLContext | None, patience: float) -> Seen:
+def _say(address: tuple[str, int], data: bytes, context: ssl.SSLContext | None, seconds: float) -> Seen:
     answer = b""
-    with closing(socket.create_connection(address, timeout=patience)) as plain:
+    with closing(socket.create_connection(address, timeout=seconds)) as plain:
         port = plain.getsockname()[1]
         try:
             with context.wrap_socket(plain) if context else plain as stream:

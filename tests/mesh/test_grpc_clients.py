@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.mesh.grpc_client.joined import GENERATED, Caller, Joined, calling, joined, running_bootstrap
-from tests.mesh.running import RETRY, ROOT, RunningMesh, admin, documents, proa, soon
+from tests.mesh.running import RETRY, ROOT, RunningMesh, admin, documents, patience, proa, soon
 from tests.mesh.test_docs import blocks, commands
 
 pytestmark = pytest.mark.envoy
@@ -286,6 +286,6 @@ async def reserved(caller: Caller, times: int = 12) -> set[str]:
 
 
 async def until(caller: Caller, statuses: set[str]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while await reserved(caller) != statuses:
             pass

@@ -54,7 +54,7 @@ def agent(mesh: RunningMesh, server: str, folder: Path) -> Iterator[Callable[[],
         yield (folder / "log").read_text
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=20 * patience()) == 0
 
 
 async def test_an_agent_that_came_by_tcp_follows(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:

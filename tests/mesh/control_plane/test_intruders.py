@@ -32,7 +32,7 @@ from tests.mesh.control_plane.plane import (
     Plane,
     code_of_view,
 )
-from tests.mesh.running import soon
+from tests.mesh.running import patience, soon
 
 pytestmark = pytest.mark.envoy
 
@@ -107,9 +107,9 @@ async def test_a_good_certificate_is_answered(plane: Plane, port: str) -> None:
 async def test_a_session_is_worth_no_more_than_its_certificate(plane: Plane) -> None:
     """Whoever goes on with one shows no certificate, and what was shown when it began has ended meanwhile."""
     address = plane.address("xds")
-    context = plane.ca.leaf(ORDERS, ends=timedelta(seconds=3)).context(plane.folder, ["h2"])
+    context = plane.ca.leaf(ORDERS, ends=timedelta(seconds=3) * patience()).context(plane.folder, ["h2"])
     session, _ = await asyncio.to_thread(asked, address, context, None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while await asyncio.to_thread(answer, address, context):  # noqa: ASYNC110 # time has to pass
             await asyncio.sleep(0.1)
 

@@ -21,6 +21,7 @@ from tests.mesh.control_plane.plane import (
     WHO,
     Plane,
 )
+from tests.mesh.running import patience
 
 pytestmark = pytest.mark.envoy
 
@@ -50,7 +51,7 @@ async def with_a_role(plane: Plane, key: Key) -> dict[str, Any]:
 
 async def expired(plane: Plane, key: Key) -> dict[str, Any]:
     token = await plane.token(**WHO, lifetime=timedelta(seconds=1), note="expires")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * patience()):
         while any(one.note == "expires" for one in (await listed(plane))):  # noqa: ASYNC110 # time has to pass
             await asyncio.sleep(0.1)
     return {"token": token}
