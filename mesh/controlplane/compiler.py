@@ -127,6 +127,11 @@ class Compiler:
             await asyncio.sleep(SETTLE.total_seconds())
             await self._registry.changed.after(self._compiled)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that has changed is published."""
+        return self._compiled == self._registry.changed.number
+
     async def caught_up(self) -> None:
         """Returns once everything that has changed before the call is published."""
         wanted, seen = self._registry.changed.number, self._passes.number

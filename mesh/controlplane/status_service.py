@@ -43,7 +43,8 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
         while True:
             registered, told = self._registry.changed.number, self._board.changes.number
             # Else an instance that has just become healthy would be told before its callers lag behind.
-            await self._compiler.caught_up()
+            while not self._compiler.is_current:
+                await self._compiler.caught_up()
             response = status_pb2.WatchInstancesResponse(instances=self._instances())
             if response != sent:
                 sent = response

@@ -4,10 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from mesh.api.proa.v1 import status_pb2
 from mesh.controlplane import compiler
+from mesh.controlplane.status_service import StatusService
 from mesh.errors import SnapshotError
 from mesh.model.names import InstanceId
 from mesh.model.shape import Instance
@@ -17,7 +20,7 @@ from mesh.registry.leases import Report
 from mesh.registry.registry import Registry
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.translate.resources import Resources, instance_resources
-from tests.controlplane.compiled import Mesh
+from tests.controlplane.compiled import HEALTHY, Mesh
 from tests.unit.registry.builders import call, policy, workload
 
 ORDERS, INVENTORY, CATALOG = (InstanceId("shop", name, f"{name}-0") for name in ("orders", "inventory", "catalog"))
@@ -178,3 +181,22 @@ async def test_catching_up_waits_for_what_has_changed_before(running):
     await running.compiler.caught_up()
 
     assert running.endpoints("shop/inventory/50051") == []
+
+
+async def test_an_instance_is_told_to_be_healthy_when_its_callers_know(running, monkeypatch):
+    """Also when it becomes so just after the pass that was waited for: else `mesh ready` would come too soon."""
+    caught_up = running.compiler.caught_up
+
+    async def a_moment_later():
+        await caught_up()
+        await running.registry.report(INVENTORY, HEALTHY)
+
+    monkeypatch.setattr(running.compiler, "caught_up", a_moment_later)
+    await running.registry.report(INVENTORY, Report(healthy=False, agent_pid=7))
+    nobody: Any = None
+    service = StatusService(running.registry, running.board, running.compiler, nobody, nobody)
+    async for response in service.WatchInstances(status_pb2.WatchInstancesRequest(), nobody):
+        if all(one.report.healthy for one in response.instances):
+            break
+
+    assert running.endpoints("shop/inventory/50051") == [(21_000, 1)]
