@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
 
-OF_A_MODULE = re.compile(r"\b(mended|attacked|plane|shop|minute): ")
+OF_A_MODULE = re.compile(r"\b(mended|attacked|plane|shop|minute|stocks): ")
 """Fixtures that are one mesh for the tests of a module."""
 
 

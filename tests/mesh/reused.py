@@ -4,10 +4,11 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.mesh.running import RunningMesh, eventually, start, wait_until_ready
+from tests.mesh.running import RunningMesh, eventually, patience, start, wait_until_ready
 
 SETTLES_WITHIN = 10.0
 """Seconds. To start another mesh takes about as long."""
@@ -17,7 +18,7 @@ LASTING = (
     "SELECT * FROM revoked ORDER BY name",
     "SELECT namespace, workload, service, version, digest FROM known ORDER BY 1, 2, 3, 4",
 )
-"""What stays in the state until somebody takes it back."""
+"""What is in the state until somebody takes it back: no use to wait for that."""
 
 
 class Reused:
@@ -32,11 +33,11 @@ class Reused:
     @contextmanager
     def lent(self) -> Iterator[RunningMesh]:
         mesh = self._mesh or self._start()
-        before = found(mesh)
+        before = Found(kept(mesh), shown(mesh), complaints(mesh))
         try:
             yield mesh
         finally:
-            if not (settled(mesh) and found(mesh) == before):
+            if not is_again(mesh, before):
                 self.end()
 
     def end(self) -> None:
@@ -56,36 +57,46 @@ class Reused:
         return mesh
 
 
-def found(mesh: RunningMesh) -> dict[str, Any]:
-    """All that the next test could notice, and that is not of the moment as a process id is."""
-    with closing(sqlite3.connect(f"file:{mesh.state.folder / 'state.db'}?mode=ro", uri=True)) as state:
-        lasting = [state.execute(query).fetchall() for query in LASTING]
-    status = json.loads(mesh.proa("proxy-status", "-o", "json").stdout)
-    return {
-        "instances": [(one["instance"], one["address"], one["envoy"]["inbound"]) for one in mesh.file["workloads"]],
-        "lasting": lasting,
-        "proxies": {one["nodeId"] for one in status["proxies"]},
-        "refused": status.get("refusedStreams"),
-    }
+@dataclass(frozen=True)
+class Found:
+    kept: list[Any]
+    shown: tuple[Any, ...]
+    complaints: set[str]
 
 
-def settled(mesh: RunningMesh) -> bool:
-    """Whether nothing of the mesh is wrong, at least within a moment."""
+def is_again(mesh: RunningMesh, before: Found) -> bool:
+    """Whether the mesh is as before, and all of it runs, now or within a moment."""
     if mesh.process.poll() is not None:
         return False
     mesh.remember()
-    with suppress(AssertionError):
-        return eventually(lambda: is_well(mesh), SETTLES_WITHIN)
+    # A part of it may not answer.
+    with suppress(AssertionError, OSError, ValueError, LookupError, sqlite3.Error):
+        if kept(mesh) == before.kept:
+            return eventually(lambda: is_well(mesh, before), SETTLES_WITHIN / patience())
     return False
 
 
-def is_well(mesh: RunningMesh) -> bool:
-    done = mesh.proa("check", "-o", "json")
-    if done.returncode or any(one["result"] != "ok" for one in json.loads(done.stdout)["checks"]):
+def kept(mesh: RunningMesh) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{mesh.state.folder / 'state.db'}?mode=ro", uri=True)) as state:
+        return [state.execute(query).fetchall() for query in LASTING]
+
+
+def shown(mesh: RunningMesh) -> tuple[Any, ...]:
+    """What the next test could notice of instances and proxies, and that is not of the moment as a process id is."""
+    status = json.loads(mesh.proa("proxy-status", "-o", "json").stdout)
+    instances = [(one["instance"], one["address"], one["envoy"]["inbound"]) for one in mesh.file["workloads"]]
+    return instances, {one["nodeId"] for one in status["proxies"]}, status.get("refusedStreams")
+
+
+def complaints(mesh: RunningMesh) -> set[str]:
+    """What `proa check` says is not as it should be."""
+    checks = json.loads(mesh.proa("check", "-o", "json").stdout)["checks"]
+    return {one["check"] for one in checks if one["result"] != "ok"}
+
+
+def is_well(mesh: RunningMesh, before: Found) -> bool:
+    if not complaints(mesh) <= before.complaints or not mesh.file["control_plane"]["pid"]:
         return False
-    return {proxy["state"] for proxy in mesh.proxies().values()} == {"SYNCED"} and runs_completely(mesh)
-
-
-def runs_completely(mesh: RunningMesh) -> bool:
-    """`mesh.json` names the processes of every instance."""
-    return all(one["pid"] and one["agent"]["pid"] and one["envoy"]["pid"] for one in mesh.file["workloads"])
+    if not all(one["pid"] and one["agent"]["pid"] and one["envoy"]["pid"] for one in mesh.file["workloads"]):
+        return False
+    return {proxy["state"] for proxy in mesh.proxies().values()} == {"SYNCED"} and shown(mesh) == before.shown

@@ -148,13 +148,6 @@ def start(
     return RunningMesh(State.at(state), process, output)
 
 
-def up(state: Path, *files: Path | str, env: dict[str, str] | None = None) -> RunningMesh:
-    """As `start`, and ready."""
-    mesh = start(state, *files, env=env)
-    wait_until_ready(mesh)
-    return mesh
-
-
 def wait_until_ready(mesh: RunningMesh) -> None:
     def ready() -> bool:
         assert mesh.process.poll() is None, mesh.printed

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import yaml
 
 from mesh.config import parse
 from mesh.model.documents import GROUP_VERSION
+from tests.mesh import warm
 from tests.mesh.running import BOOKSTORE, ROOT, RunningMesh
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,8 +31,11 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.envoy
-def test_every_command_of_the_documentation_works(launch: Callable[..., RunningMesh], tmp_path: Path) -> None:
+def test_every_command_of_the_documentation_works(
+    launch: Callable[..., RunningMesh], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mesh = launch(BOOKSTORE)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / ".proa").symlink_to(mesh.state.folder)
     (tmp_path / "services").symlink_to(ROOT / "services")
     tried = 0
@@ -42,8 +44,7 @@ def test_every_command_of_the_documentation_works(launch: Callable[..., RunningM
             if TESTED_ELSEWHERE.match(shlex.join(command)):
                 continue
             assert command[0] == "proa", f"{page.name}: nobody tries {command}"
-            program = [str(Path(sys.executable).with_name("proa")), *command[1:]]
-            done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+            done = warm.proa(*command[1:])
             assert done.returncode == 0, f"{page.name}: {shlex.join(command)}: {done.stderr}"
             tried += 1
     assert tried > 10

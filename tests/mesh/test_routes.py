@@ -3,13 +3,14 @@
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from tests.mesh.reused import Reused
 from tests.mesh.running import RunningMesh, documents, patience, workload
 
 pytestmark = pytest.mark.envoy
@@ -41,10 +42,11 @@ def to(*shares: tuple[str, int]) -> list[dict[str, Any]]:
     return [{"name": name, "port": 50051, "weight": weight} for name, weight in shares]
 
 
-@pytest.fixture
-def mesh_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def stocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reused]:
+    folder = tmp_path_factory.mktemp("stocks")
     server = {"command": ["${python}", str(SERVER)], "ports": [{"port": 50051}], "health": {"type": "tcp"}}
-    path = tmp_path / "mesh.yaml"
+    path = folder / "mesh.yaml"
     path.write_text(
         documents(
             workload("stock", env={"NAME": "v1"}, **server),
@@ -52,12 +54,15 @@ def mesh_file(tmp_path: Path) -> Path:
             workload("web", command=["sleep", "1000"], upstreams=[{"service": "stock", "env": "STOCK"}]),
         )
     )
-    return path
+    reused = Reused(folder, path)
+    yield reused
+    reused.end()
 
 
 @pytest.fixture
-def mesh(launch: Callable[..., RunningMesh], mesh_file: Path) -> RunningMesh:
-    return launch(mesh_file)
+def mesh(stocks: Reused) -> Iterator[RunningMesh]:
+    with stocks.lent() as mesh:
+        yield mesh
 
 
 async def who(channel: grpc.aio.Channel, *metadata: tuple[str, str]) -> str:
@@ -111,6 +116,7 @@ async def test_what_a_route_names_and_is_not_there_is_refused(mesh: RunningMesh)
     shown = json.loads(await mesh.do("get", "grpcroute", "canary", "-n", "test", "-o", "json"))
     conditions = {one["type"]: one["reason"] for one in shown["status"]["conditions"]}
     assert conditions["ResolvedRefs"] == "BackendNotFound"
+    await mesh.do("delete", "grpcroute", "canary", "-n", "test")
 
 
 async def test_a_stream_outlives_every_change(mesh: RunningMesh) -> None:
