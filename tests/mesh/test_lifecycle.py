@@ -12,8 +12,10 @@ from tests.mesh.running import BOOKSTORE, STOPS_WITHIN, RunningMesh, eventually,
 pytestmark = pytest.mark.envoy
 
 
-def test_two_meshes_run_side_by_side_and_a_second_one_on_a_state_is_refused(launch: Callable[..., RunningMesh]) -> None:
-    one, other = launch(BOOKSTORE, state="one"), launch(BOOKSTORE, state="other")
+def test_two_meshes_run_side_by_side_and_a_second_one_on_a_state_is_refused(
+    launch: Callable[..., RunningMesh], shared: RunningMesh
+) -> None:
+    one, other = launch(BOOKSTORE), shared
 
     addresses = [{entry["address"] for entry in mesh.file["workloads"]} for mesh in (one, other)]
     assert not addresses[0] & addresses[1]
@@ -29,15 +31,23 @@ def test_two_meshes_run_side_by_side_and_a_second_one_on_a_state_is_refused(laun
     assert len(other.proxies()) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_everything_in_order(launch: Callable[..., RunningMesh], number: signal.Signals) -> None:
+def test_sigterm_ends_everything_in_order_and_ports_are_kept_for_the_next_start(
+    launch: Callable[..., RunningMesh],
+) -> None:
+    """Ctrl-C does the same: every mesh of the tests ends by it (`RunningMesh.end`)."""
+
+    def addresses(mesh: RunningMesh) -> list[tuple[str, str]]:
+        return [(one["address"], one["envoy"]["inbound"]) for one in mesh.file["workloads"]]
+
     mesh = launch(BOOKSTORE)
+    before = addresses(mesh)
     started = time.monotonic()
-    mesh.interrupt(number)
+    mesh.interrupt(signal.SIGTERM)
 
     assert mesh.wait() == 0
     assert time.monotonic() - started < STOPS_WITHIN * patience()
     mesh.assert_nothing_is_left()
+    assert addresses(launch(BOOKSTORE)) == before
 
 
 def test_a_second_signal_kills(launch: Callable[..., RunningMesh], bookstore: Callable[..., object]) -> None:
@@ -66,14 +76,3 @@ def test_a_signal_during_the_start_ends_it(launch: Callable[..., RunningMesh]) -
 
     assert mesh.wait() == 0
     mesh.assert_nothing_is_left()
-
-
-def test_ports_are_kept_from_start_to_start(launch: Callable[..., RunningMesh]) -> None:
-    def addresses(mesh: RunningMesh) -> list[tuple[str, str]]:
-        return [(one["address"], one["envoy"]["inbound"]) for one in mesh.file["workloads"]]
-
-    mesh = launch(BOOKSTORE)
-    before = addresses(mesh)
-    mesh.end()
-
-    assert addresses(launch(BOOKSTORE)) == before
