@@ -58,6 +58,8 @@ async def caller(client: Joined) -> AsyncIterator[Caller]:
 async def test_a_client_calls_by_any_of_the_names_of_a_service(shared: RunningMesh, tmp_path: Path, name: str) -> None:
     async with joined(shared, tmp_path / "client") as client, calling(client.folder) as caller:
         assert await caller.call(name) == "OK"
+        # It may call with what it has not answered for yet.
+        await soon(lambda: is_synced(shared, client.node))
 
         proxy = shared.proxies()[client.node]
     assert proxy["identity"] == "spiffe://proa.local/ns/bookstore/sa/reporter"

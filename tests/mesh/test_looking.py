@@ -26,6 +26,8 @@ from tests.mesh.running import BOOKSTORE, RunningMesh, admin, eventually, proa
 
 pytestmark = pytest.mark.envoy
 
+ORDERS = "bookstore/orders/orders-0"
+
 
 def test_proxy_status_lists_each_proxy(shared: RunningMesh) -> None:
     eventually(lambda: {proxy["state"] for proxy in shared.proxies().values()} == {"SYNCED"})
@@ -40,7 +42,7 @@ def test_proxy_status_lists_each_proxy(shared: RunningMesh) -> None:
 
 
 def test_proxy_status_has_everything_as_json(shared: RunningMesh) -> None:
-    orders = shared.proxies()["bookstore/orders/orders-0"]
+    orders = eventually(lambda: one if (one := shared.proxies()[ORDERS])["state"] == "SYNCED" else None)
     types = {one["typeUrl"].rpartition(".")[2]: one for one in orders["types"]}
 
     assert {"Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration"} <= types.keys()

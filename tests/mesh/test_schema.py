@@ -85,10 +85,12 @@ def test_a_mesh_is_ready_when_all_methods_are_known(launch: Callable[..., Runnin
 
 
 def test_a_mesh_that_is_well_passes_every_check(shared: RunningMesh) -> None:
-    eventually(lambda: all(one["result"] == "ok" for one in checked(shared).values()))
+    """On a busy machine an instance may miss its health checks for a moment."""
 
-    printed = shared.proa("check").stdout
-    assert {line.split()[0] for line in printed.splitlines()} == {"ok"}
+    def printed() -> str:
+        return shared.proa("check").stdout
+
+    eventually(lambda: {line.split()[0] for line in printed().splitlines()} == {"ok"}, otherwise=printed)
 
 
 def test_a_new_schema_counts_when_the_service_is_back_and_outlives_the_control_plane(
@@ -286,7 +288,7 @@ def test_a_descriptor_set_that_cannot_be_read_is_said_and_harms_nothing(
     )
 
     def problems() -> dict[str, str]:
-        return {one["where"]: one["problem"] for one in checked(mesh)[KNOWN]["findings"]}
+        return {one["where"]: one["problem"] for one in checked(mesh, expected=None)[KNOWN]["findings"]}
 
     expected = {
         "test/absent": f"descriptorSet {tmp_path}/absent.binpb cannot be read: No such file or directory",
