@@ -30,6 +30,7 @@ from mesh.identity.key import Key, new_key
 from mesh.model.topology import Address
 from mesh.registry.registry import Registry
 from mesh.registry.store import Store
+from tests.mesh.running import patience
 from tests.ports import free_port
 from tests.unit.registry.builders import NOON, addresses, workload
 
@@ -232,7 +233,7 @@ async def connected(socket: Path) -> AsyncIterator[Client]:
     """A client of a control plane that may still be starting."""
     options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
     async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(SECONDS * patience()):
             await channel.channel_ready()
         yield Client(channel)
 

@@ -19,6 +19,7 @@ from mesh.model.topology import Address
 from mesh.snapshot.types import CLUSTER
 from tests.controlplane.conftest import SECONDS, connected
 from tests.controlplane.proxy import credentials, proxy
+from tests.mesh.running import patience
 from tests.ports import free_port
 from tests.unit.registry.builders import workload
 
@@ -55,7 +56,7 @@ async def _ended(process: Process) -> None:
 
 async def end_of(process: Process) -> tuple[int, str]:
     """Exit code and all that it has said."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(SECONDS * patience()):
         _, said = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode()

@@ -13,6 +13,7 @@ import pytest
 
 from mesh.agent.backoff import Backoff
 from mesh.local.child import Child, Lifeline
+from tests.mesh.running import patience
 
 ENDS = "print('error: out of paper'); raise SystemExit(3)"
 STAYS = (
@@ -45,7 +46,7 @@ async def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 async def said(child: Child, text: str, times: int = 1) -> int:
     """The process id of the child that has just said `text`, which was said so often by now."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         while not child.log.is_file() or child.log.read_text().count(text) < times or child.pid is None:  # noqa: ASYNC110 # it is a file
             await asyncio.sleep(0.02)
     return child.pid

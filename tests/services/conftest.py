@@ -17,6 +17,7 @@ import yaml
 from sqlalchemy import MetaData
 
 from kit.database import Database
+from tests.mesh.running import patience
 
 ROOT = Path(__file__).parents[2]
 BOOKSTORE = ROOT / "services" / "bookstore"
@@ -76,7 +77,7 @@ async def spawn(name: str, data: Path, **environment: str) -> Process:
 async def running(name: str, data: Path, **environment: str) -> AsyncIterator[Service]:
     service = Service(await spawn(name, data, **environment))
     try:
-        await asyncio.wait_for(service.read_log(until="serving"), START_SECONDS)
+        await asyncio.wait_for(service.read_log(until="serving"), START_SECONDS * patience())
         assert service.log, f"{name} ended at once"
         assert service.log[-1]["event"] == "serving", service.log
         service.address = service.log[-1]["address"]
@@ -152,7 +153,7 @@ def spawned(tmp_path: Path) -> Callable[..., Awaitable[tuple[int | None, str]]]:
 
     async def ended(name: str, **environment: str) -> tuple[int | None, str]:
         process = await spawn(name, tmp_path, **environment)
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(START_SECONDS * patience()):
             _, said = await process.communicate()
         return process.returncode, said.decode().splitlines()[-1]
 
