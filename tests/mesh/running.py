@@ -158,8 +158,10 @@ def wait_until_ready(mesh: RunningMesh) -> None:
 
 
 def proa(*arguments: str, text: str = "", timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
-    """One command, to its end."""
-    return subprocess.run([*PROA, *arguments], input=text, capture_output=True, text=True, timeout=timeout, check=False)
+    """One command, to its end; on a busy machine it may take longer."""
+    return subprocess.run(
+        [*PROA, *arguments], input=text, capture_output=True, text=True, timeout=timeout * patience(), check=False
+    )
 
 
 def eventually(
