@@ -203,7 +203,7 @@ async def test_a_stream_that_cannot_go_on_ends_with_a_status_and_is_counted(
     control_plane.publish(a_cluster("a"))
     async with undisturbed(control_plane):
         # Whatever a certificate says: it is the authority of the mesh that has signed it.
-        control_plane.authority._trust_domain = identity.trust_domain
+        control_plane.authority.trust_domain = identity.trust_domain
         async with control_plane.channel(identity) as channel:
             stream = Stream(channel)
             await misbehave(stream)
