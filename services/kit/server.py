@@ -33,6 +33,9 @@ async def serve(
 
     Then health says NOT_SERVING, new calls are refused, and running ones may end within `settings.grace`. A handler
     that goes on for ever has to watch `stopping` itself. Raises StartError when it cannot listen.
+
+    A call that arrives in the very moment of the stop ends CANCELLED, before any handler: gRPC does that
+    (https://github.com/grpc/grpc/issues/41785). Behind a sidecar none does, since it stops when its callers have left.
     """
     names = [service.full_name for service in api.services_by_name.values()]
     server = grpc.aio.server(interceptors=[Surround(keep_deadline), Surround(answer_errors)], options=OPTIONS)

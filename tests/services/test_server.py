@@ -113,16 +113,18 @@ async def test_the_callee_gets_what_is_left_of_the_deadline(start):
     last = await start("probe")
     middle = await start("probe", UPSTREAM=last.address)
     first = await start("probe", UPSTREAM=middle.address)
+    await CatalogServiceStub(first.channel).GetBook(GetBookRequest(book_id=0))  # all are connected
 
-    answer = await CatalogServiceStub(first.channel).GetBook(GetBookRequest(book_id=0), timeout=3)
+    answer = await CatalogServiceStub(first.channel).GetBook(GetBookRequest(book_id=0), timeout=9)
 
     # Two margins less; on the wire gRPC rounds each timeout up, here to 10 ms.
-    assert 1.5 < float(answer.book.title) <= 3 - 2 * 0.02 + 2 * 0.01
+    assert 3 < float(answer.book.title) <= 9 - 2 * 0.02 + 2 * 0.01
 
 
 async def test_a_call_without_deadline_gets_the_default_one(start):
     last = await start("probe")
     first = await start("probe", UPSTREAM=last.address)
+    await CatalogServiceStub(first.channel).GetBook(GetBookRequest(book_id=0))  # all are connected
 
     assert (await CatalogServiceStub(last.channel).GetBook(GetBookRequest(book_id=0))).book.title == "none"
     assert 4 < float((await CatalogServiceStub(first.channel).GetBook(GetBookRequest(book_id=0))).book.title) <= 5.01
@@ -137,7 +139,7 @@ async def test_a_service_answers_before_its_caller_gives_up(start, refused):
     error = await refused(CatalogServiceStub(first.channel).GetBook(GetBookRequest(book_id=5000), timeout=0.5))
 
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4, "far less than the callee takes"
 
 
 async def test_an_upstream_that_is_away_is_unavailable_without_its_address(start, refused):

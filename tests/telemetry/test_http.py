@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from mesh.errors import StartError
 from mesh.model.topology import Address
 from mesh.telemetry.http import AT_ONCE, HEAD_BYTES, serve
+from tests.mesh.running import patience
 from tests.ports import free_port
 
 SECONDS = 20
@@ -40,7 +41,7 @@ async def serving(numbers: CollectorRegistry, within: float = SECONDS) -> AsyncI
         yield address
     finally:
         task.cancel()
-        async with asyncio.timeout(2):  # however many connections are open
+        async with asyncio.timeout(2 * patience()):  # however many connections are open
             await asyncio.gather(task, return_exceptions=True)
 
 
