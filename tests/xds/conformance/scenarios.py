@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.mesh.running import patience
 from tests.xds.conformance.client import FULL_SET, WITHIN, Client
 from tests.xds.raw import Raw
 
@@ -30,7 +31,7 @@ class Scene:
 
     async def is_followed(self, *names: str) -> None:
         """Returns when the server knows that the client follows exactly these."""
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             while self._followed() != {*names}:  # noqa: ASYNC110 # what a stream follows notifies nobody
                 await asyncio.sleep(0.001)
 

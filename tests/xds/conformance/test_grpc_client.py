@@ -25,6 +25,7 @@ from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import
 from mesh.api.proa.v1 import raw_xds_pb2
 from mesh.snapshot.resource import type_url
 from mesh.snapshot.types import CLUSTER, LISTENER
+from tests.mesh.running import patience
 from tests.xds.raw import Raw
 
 TARGET = "health.example"
@@ -118,14 +119,14 @@ class Caller:
     async def answer(self) -> str:
         """The next that is there."""
         assert self._process.stdout is not None
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             answer = (await self._process.stdout.readline()).decode().strip()
         assert answer, "the client has ended"
         return answer
 
     async def until(self, answer: str) -> None:
         """Calls until the answer begins like that."""
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(WITHIN * patience()):
             while not (await self.call()).startswith(answer):
                 pass
 

@@ -32,4 +32,4 @@ async def test_a_call_that_nobody_answers_ends_when_a_policy_says_so(shop: Shop,
         began = time.monotonic()
         assert (await caller.call()).startswith("DEADLINE_EXCEEDED")
 
-    assert 3 <= time.monotonic() - began < 8, "the caller's own deadline is 20 s"
+    assert 3 <= time.monotonic() - began < 15, "the caller's own deadline is 20 s"

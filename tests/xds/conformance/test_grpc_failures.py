@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from mesh.translate import grpc_client
+from tests.mesh.running import patience
 from tests.xds.conformance.grpc_shop import Shop
 from tests.xds.conformance.test_grpc_client import WITHIN, Caller
 
@@ -55,7 +56,7 @@ async def answers(caller: Caller, times: int) -> Counter[str]:
 
 async def fails(caller: Caller, *, until: bool) -> float:
     """When calls fail, or do not any more; of each hundred every endpoint that is not left out gets one."""
-    async with asyncio.timeout(WITHIN):
+    async with asyncio.timeout(WITHIN * patience()):
         while ("INTERNAL" in await answers(caller, 20 * ENDPOINTS)) is not until:
             pass
     return time.monotonic()
@@ -64,8 +65,9 @@ async def fails(caller: Caller, *, until: bool) -> float:
 async def test_an_endpoint_that_fails_every_call_is_left_out_and_comes_back(
     shop: Shop, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_client, "INTERVAL", timedelta(seconds=3))
-    monkeypatch.setattr(grpc_client, "EJECTION", timedelta(seconds=3))
+    slow = patience()  # as many calls as are needed to see it may take a second, there
+    monkeypatch.setattr(grpc_client, "INTERVAL", timedelta(seconds=3) * slow)
+    monkeypatch.setattr(grpc_client, "EJECTION", timedelta(seconds=3) * slow)
     async with AsyncExitStack() as stack:
         callees = [
             shop.answering(),
@@ -78,7 +80,7 @@ async def test_an_endpoint_that_fails_every_call_is_left_out_and_comes_back(
         left_out = await fails(caller, until=False)
         back = await fails(caller, until=True)
 
-    assert back - left_out > 1.5, "it is left out for three seconds, less what it took to see that"
+    assert back - left_out > 1.5 * slow, "it is left out for twice as long, less what it took to see that"
 
 
 async def test_an_endpoint_is_not_left_out_for_what_all_of_them_say(
@@ -100,7 +102,7 @@ async def test_an_endpoint_is_not_left_out_for_what_all_of_them_say(
 
 async def everywhere(caller: Caller, failing: Iterable[Failing]) -> None:
     """Until the client is connected to all of them."""
-    async with asyncio.timeout(WITHIN):
+    async with asyncio.timeout(WITHIN * patience()):
         while not all(one.calls for one in failing):
             await answers(caller, ENDPOINTS)
 
