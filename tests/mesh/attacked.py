@@ -66,7 +66,8 @@ class Door:
     def lines(self) -> list[dict[str, Any]]:
         """What the sidecar has logged of calls and connections."""
         log = self.mesh.state.log(self.instance["namespace"], self.instance["instance"], "envoy")
-        return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        whole = log.read_text().split("\n")[:-1]  # what is behind the last one may be the beginning of another
+        return [json.loads(line) for line in whole if line.startswith("{")]
 
     async def line_about(self, seen: Seen) -> dict[str, Any]:
         """The line of the listener about one connection."""
