@@ -15,14 +15,14 @@ PAUSE, PAUSE_OF_ORDERS = 0.1, 0.4
 
 
 @asynccontextmanager
-async def calling(mesh: RunningMesh, short: Path) -> AsyncIterator[tuple[Load, Fresh]]:
+async def calling(mesh: RunningMesh, short: Path, pause: float = PAUSE) -> AsyncIterator[tuple[Load, Fresh]]:
     """Calls over connections that stay, with new ones for each call, and of one service to another; none may fail."""
     async with (
         fresh(mesh, "orders", "inventory", short) as envoy,
         connected(envoy.address) as anew,
         connected(mesh.upstream("orders", "catalog")) as catalog,
         connected(mesh.instance("orders")["address"]) as orders,
-        load(get_stock(anew), get_book(catalog), pause=PAUSE) as calls,
+        load(get_stock(anew), get_book(catalog), pause=pause) as calls,
         load(place_order(orders), pause=PAUSE_OF_ORDERS) as placed,
     ):
         before = await envoy.handshakes()

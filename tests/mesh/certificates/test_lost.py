@@ -11,6 +11,9 @@ from tests.mesh.running import RunningMesh, soon
 
 pytestmark = pytest.mark.envoy
 
+SELDOM = 0.3
+"""Seconds between two calls of a worker while the control plane is away for the better part of a minute."""
+
 NONSENSE = b"no database at all " * 200
 
 
@@ -73,7 +76,7 @@ async def test_a_database_that_is_spoilt_or_lost_is_told_of_twice_and_not_made_a
 ) -> None:
     """To make it anew would be to forget the mesh, and so to end it."""
     path = mesh.state.folder / "state.db"
-    async with calling(mesh, short) as (calls, _):
+    async with calling(mesh, short, SELDOM) as (calls, _):
         os.kill(mesh.file["control_plane"]["pid"], signal.SIGSTOP)
         kept = {one: one.read_bytes() for one in mesh.state.folder.glob("state.db*")}
         for one in kept:
@@ -85,10 +88,10 @@ async def test_a_database_that_is_spoilt_or_lost_is_told_of_twice_and_not_made_a
         assert mesh.printed.count(words) == 1, mesh.printed
         assert mesh.printed.count("the control plane ends of the same again and again") == 1
         assert (path.read_bytes() if path.exists() else None) == left
-        await calls.went_on(200)
+        await calls.went_on(50)
 
         for one, content in kept.items():
             write_private(one, content)
         await soon(lambda: states(mesh) == {"SYNCED"}, 60)
-        await calls.went_on(100)
+        await calls.went_on(50)
     mesh.remember()
