@@ -1,10 +1,11 @@
 """Values with defaults that are valid, so that a test shows only what it is about."""
 
 from mesh.config import parse
+from mesh.model.address import Address
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Instance, InstancePort, InstanceUpstream, shape_of
-from mesh.model.topology import NO_SCHEMAS, Address, Schemas, topology_of
+from mesh.model.topology import NO_SCHEMAS, Schemas, topology_of
 from mesh.model.workload import Workload
 from mesh.policy.view import ProxyView, view_for
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from prometheus_client import parser
 
-from mesh.model.topology import Address
+from mesh.model.address import Address
 
 Values = Mapping[tuple[str, ...], float]
 """By name and the values of the labels, in the order of their names."""

@@ -11,8 +11,8 @@ from mesh.agent.private import claim, is_private, keep_private
 from mesh.agent.versions import CURRENT, swap_in
 from mesh.agent.way import Kept
 from mesh.errors import StateError
+from mesh.model.address import Address
 from mesh.model.names import InstanceId
-from mesh.model.topology import Address
 from mesh.translate.grpc_bootstrap import CERTIFICATE, PRIVATE_KEY, ROOTS, client_of, grpc_bootstrap
 
 

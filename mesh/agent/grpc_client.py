@@ -16,7 +16,7 @@ from mesh.agent.program import departure_on_signals, unless
 from mesh.agent.server import answered
 from mesh.agent.way import way_to
 from mesh.api.proa.v1 import agents_pb2
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.translate.grpc_bootstrap import REFRESH
 
 LEAVING: Final = 2.0

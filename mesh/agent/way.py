@@ -15,8 +15,8 @@ from mesh.agent.server import OPTIONS, connect
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, schema_pb2_grpc, tokens_pb2, tokens_pb2_grpc
 from mesh.errors import StartError, UsageError
 from mesh.identity.private import check_private
+from mesh.model.address import Address
 from mesh.model.names import CONTROL_PLANE_HOST
-from mesh.model.topology import Address
 
 TCP_OPTIONS: Final = (
     *((name, value) for name, value in OPTIONS if name != "grpc.default_authority"),

@@ -4,7 +4,7 @@ import ipaddress
 
 from mesh.agent.ports import is_free
 from mesh.errors import UsageError
-from mesh.model.topology import HIGHEST_PORT, Address
+from mesh.model.address import HIGHEST_PORT, Address
 
 
 def server_address(server: str) -> Address:

@@ -10,7 +10,7 @@ from mesh.cli.addresses import local_address
 from mesh.cli.connection import SECONDS, connected
 from mesh.cli.options import ConfigFormat, ConfigOutputOption, ServerOption, StateOption
 from mesh.cli.output import write
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.snapshot.plain import plain
 
 debug = typer.Typer()

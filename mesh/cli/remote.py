@@ -7,8 +7,8 @@ from typing import Final
 import grpc
 
 from mesh.errors import UsageError
+from mesh.model.address import Address
 from mesh.model.names import CONTROL_PLANE_HOST
-from mesh.model.topology import Address
 
 TOKEN_FILE: Final = "PROA_TOKEN"
 """The variable that names the file which `proa token create --role` has written."""

@@ -19,9 +19,9 @@ from mesh.controlplane.plan import launch_plan
 from mesh.controlplane.rotation import Rotation
 from mesh.errors import LimitError, StateError, UsageError
 from mesh.identity.ca import CertificateAuthority, serial
+from mesh.model.address import Address
 from mesh.model.names import Identity, InstanceId
 from mesh.model.shape import Role
-from mesh.model.topology import Address
 from mesh.registry.caller import CALLER
 from mesh.registry.leases import NO_ADDRESSES, Lease, instance_of
 from mesh.registry.operations import desired_one

@@ -17,7 +17,7 @@ from mesh.controlplane.errors import ErrorInterceptor
 from mesh.controlplane.memory import settle
 from mesh.controlplane.raw_service import RawService
 from mesh.errors import UsageError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.registry.status import StatusBoard
 from mesh.xds.peer import admit_anyone
 from mesh.xds.raw import RawStore

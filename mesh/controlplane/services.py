@@ -33,7 +33,7 @@ from mesh.controlplane.standing import Standings
 from mesh.controlplane.status_service import StatusService
 from mesh.controlplane.token_service import TokenService
 from mesh.controlplane.workload_service import WorkloadService
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard
 from mesh.xds.cache import Cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.errors import UsageError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from mesh.controlplane.api import OPTIONS as API_OPTIONS
 from mesh.controlplane.api import Api
 from mesh.controlplane.entrance import AccessInterceptor
 from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connections
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.registry.registry import Registry
 from mesh.xds.server import OPTIONS as XDS_OPTIONS
 from mesh.xds.server import DiscoveryService, discovery_server, listen

@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 from mesh.api.proa.v1 import agents_pb2, documents_pb2
 from mesh.errors import MeshError, UsageError
+from mesh.model.address import Address
 from mesh.model.documents import Key
 from mesh.model.printable import printable
-from mesh.model.topology import Address
 from mesh.registry.leases import Addresses, Loaded, Report
 
 K = TypeVar("K", int, str)

@@ -21,10 +21,11 @@ from mesh.errors import ConfigError, UsageError
 from mesh.local.known import known_schemas
 from mesh.local.state import State
 from mesh.local.supervisor import CONTROL_PLANE_OWNER, Files
+from mesh.model.address import Address
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import shape_of
-from mesh.model.topology import Address, Topology, topology_of
+from mesh.model.topology import Topology, topology_of
 from mesh.model.workload import Workload
 from mesh.policy.references import unresolved
 from mesh.policy.view import view_for

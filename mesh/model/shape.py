@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from mesh.model.address import Address
 from mesh.model.documents import LONGEST_CONNECTION
 from mesh.model.names import Identity, InstanceId, Target
-from mesh.model.topology import Address, ServicePort, Topology
+from mesh.model.topology import ServicePort, Topology
 from mesh.model.workload import NOWHERE, Locality, Protocol, Workload
 
 

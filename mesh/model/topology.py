@@ -7,29 +7,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from mesh.model.address import Address
 from mesh.model.documents import LONGEST_CONNECTION, Documents
 from mesh.model.names import Identity, Target
 from mesh.model.schema import Method, Schema, union
 from mesh.model.workload import NOWHERE, Locality, Port, Protocol
-
-HIGHEST_PORT: Final = 65_535
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """Raises ValueError for text that is not `host:port`."""
-        host, _, port = text.rpartition(":")
-        if not (host and port.isascii() and port.isdecimal() and int(port) <= HIGHEST_PORT):
-            raise ValueError(f"{text!r} is not host:port")
-        return cls(host, int(port))
 
 
 class EndpointHealth(StrEnum):

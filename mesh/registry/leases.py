@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from mesh.model.address import Address
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import Instance, InstancePort, InstanceUpstream, Role, Shape, client_shape, shape_of
-from mesh.model.topology import Address, Endpoint, EndpointHealth, Topology
+from mesh.model.topology import Endpoint, EndpointHealth, Topology
 from mesh.model.workload import Workload
 
 TERM = timedelta(seconds=10)

@@ -12,10 +12,10 @@ from sqlalchemy.engine import RowMapping
 
 from mesh.config import Written, from_json
 from mesh.errors import ConfigError
+from mesh.model.address import Address
 from mesh.model.descriptors import Reading
 from mesh.model.documents import Key, key_of
 from mesh.model.names import Identity, InstanceId
-from mesh.model.topology import Address
 from mesh.model.workload import Workload
 from mesh.registry.known import Known, Offer, Origin
 from mesh.registry.leases import Addresses, Lease, Report

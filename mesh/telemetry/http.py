@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 
 from mesh.errors import StartError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 
 WITHIN: Final = timedelta(seconds=10)
 """The whole of one request, from the connection to the last byte of its answer. Prometheus waits as long."""

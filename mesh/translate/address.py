@@ -1,7 +1,7 @@
 """Addresses as Envoy writes them."""
 
 from mesh.api.envoy.config.core.v3 import address_pb2
-from mesh.model.topology import Address
+from mesh.model.address import Address
 
 
 def socket_address(address: Address) -> address_pb2.Address:

@@ -11,6 +11,7 @@ from mesh.api.envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_serv
 from mesh.api.envoy.config.metrics.v3 import stats_pb2
 from mesh.api.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from mesh.api.envoy.type.matcher.v3 import string_pb2
+from mesh.model.address import Address
 from mesh.model.names import (
     CONTROL_PLANE_HOST,
     LOCAL_CLUSTER,
@@ -21,7 +22,6 @@ from mesh.model.names import (
     control_plane_identity,
 )
 from mesh.model.shape import Instance
-from mesh.model.topology import Address
 from mesh.translate.address import pipe
 from mesh.translate.endpoint import fixed_assignment
 from mesh.translate.limits import overload

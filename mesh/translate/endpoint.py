@@ -7,8 +7,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from mesh.api.envoy.config.core.v3 import base_pb2, health_check_pb2
 from mesh.api.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from mesh.model.address import Address
 from mesh.model.names import Target
-from mesh.model.topology import Address, Endpoint, EndpointHealth
+from mesh.model.topology import Endpoint, EndpointHealth
 from mesh.model.workload import Locality
 from mesh.translate.address import socket_address
 from mesh.translate.wrappers import uint32

@@ -6,8 +6,8 @@ Plain JSON: gRPC has no message for it. https://github.com/grpc/grpc/blob/master
 import json
 from typing import Any, Final
 
+from mesh.model.address import Address
 from mesh.model.names import CLIENT_CERTIFICATES, InstanceId
-from mesh.model.topology import Address
 
 CERTIFICATE: Final = "certificate.pem"
 PRIVATE_KEY: Final = "private-key.pem"

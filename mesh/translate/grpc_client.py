@@ -15,8 +15,8 @@ from mesh.api.envoy.config.route.v3 import route_components_pb2, route_pb2
 from mesh.api.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from mesh.api.envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from mesh.api.envoy.type.matcher.v3 import string_pb2
+from mesh.model.address import Address
 from mesh.model.names import CLIENT_CERTIFICATES, NOBODY, OUTBOUND, Target, upstream_routes_name
-from mesh.model.topology import Address
 from mesh.policy.grpc_client import client_calls, client_retry
 from mesh.policy.retry import RetryPolicy
 from mesh.policy.view import Destination, VirtualHost

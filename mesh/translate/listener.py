@@ -7,6 +7,7 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from mesh.api.envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from mesh.api.envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from mesh.model.address import Address
 from mesh.model.names import (
     OUTBOUND,
     app_cluster,
@@ -16,7 +17,6 @@ from mesh.model.names import (
     workloads_prefix,
 )
 from mesh.model.shape import Instance, InstancePort, InstanceUpstream
-from mesh.model.topology import Address
 from mesh.model.workload import Protocol
 from mesh.translate.access_log import failed_connections, refused_handshakes
 from mesh.translate.address import socket_address

@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 import grpc
 
 from mesh.errors import IdentityError, LimitError, MeshError, ProtocolError, StartError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.registry.status import StatusBoard
 from mesh.xds.by_name import ByName
 from mesh.xds.peer import Admit

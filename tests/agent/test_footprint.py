@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("mesh.api.envoy", "cryptography", "pydantic", "sqlalchemy", "typer", "yaml", "rich")
+HEAVY = ("mesh.api.envoy", "mesh.model.topology", "cryptography", "pydantic", "sqlalchemy", "typer", "yaml", "rich")
 
 
 def test_an_agent_never_loads_what_it_does_not_need() -> None:

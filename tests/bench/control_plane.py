@@ -28,9 +28,9 @@ from mesh.controlplane.memory import settle
 from mesh.identity.credentials import server_credentials
 from mesh.identity.folder import AuthorityFolder
 from mesh.identity.key import new_key
+from mesh.model.address import Address
 from mesh.model.names import OUTBOUND, Identity, InstanceId
 from mesh.model.shape import shape_of
-from mesh.model.topology import Address
 from mesh.registry.leases import Addresses, Lease, Report
 from mesh.registry.registry import Registry
 from mesh.registry.status import StatusBoard

@@ -19,8 +19,8 @@ from mesh.identity.ca import CertificateAuthority
 from mesh.identity.credentials import server_credentials
 from mesh.identity.folder import AuthorityFolder
 from mesh.identity.key import new_key
+from mesh.model.address import Address
 from mesh.model.names import Identity, InstanceId
-from mesh.model.topology import Address
 from mesh.registry.leases import Addresses, Lease, instance_of
 from mesh.registry.operations import Desired
 from mesh.registry.registry import Registry

@@ -12,7 +12,7 @@ from mesh.api.proa.v1 import agents_pb2, ca_pb2, ca_pb2_grpc
 from mesh.controlplane.main import serve
 from mesh.controlplane.settings import Settings
 from mesh.identity.key import new_key
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.controlplane.conftest import SECONDS, Client, Open, connected
 
 ORDERS = "shop/orders/orders-0"

@@ -27,7 +27,7 @@ from mesh.controlplane.main import serve
 from mesh.controlplane.settings import Settings
 from mesh.controlplane.tcp import first_contact
 from mesh.identity.key import Key, new_key
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.registry.registry import Registry
 from mesh.registry.store import Store
 from tests.mesh.running import patience

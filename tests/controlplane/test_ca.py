@@ -14,7 +14,7 @@ from mesh.controlplane import rotation
 from mesh.controlplane.main import serve
 from mesh.controlplane.settings import Settings
 from mesh.errors import StateError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.controlplane.authority import (
     ORDERS,
     RENEW,

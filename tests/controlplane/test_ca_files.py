@@ -8,7 +8,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.controlplane.authority import (
     STEADY,
     TRUST,

@@ -12,9 +12,9 @@ from mesh.api.proa.v1 import status_pb2
 from mesh.controlplane import compiler
 from mesh.controlplane.status_service import StatusService
 from mesh.errors import SnapshotError
+from mesh.model.address import Address
 from mesh.model.names import InstanceId
 from mesh.model.shape import Instance
-from mesh.model.topology import Address
 from mesh.model.workload import NOWHERE, Locality
 from mesh.registry.leases import Report
 from mesh.registry.registry import Registry

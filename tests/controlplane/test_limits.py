@@ -11,8 +11,8 @@ import pytest
 
 from mesh.controlplane import limits, tcp
 from mesh.controlplane.limits import age_options, connections
+from mesh.model.address import Address
 from mesh.model.documents import Mesh
-from mesh.model.topology import Address
 from tests.controlplane.conftest import SECONDS, Plane
 from tests.controlplane.proxy import METHOD, credentials, proxy
 from tests.unit.registry.builders import workload

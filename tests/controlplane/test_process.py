@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from mesh.api.proa.v1 import status_pb2
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.snapshot.types import CLUSTER
 from tests.controlplane.conftest import SECONDS, connected
 from tests.controlplane.proxy import credentials, proxy

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mesh.agent.client_folder import ClientFolder
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.mesh.grpc_client.joined import calling, joined
 from tests.mesh.running import RunningMesh
 from tests.xds.conformance.grpc_shop import CLIENT, Shop

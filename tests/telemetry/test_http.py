@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mesh.errors import StartError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.telemetry.http import AT_ONCE, HEAD_BYTES, serve
 from tests.mesh.running import patience
 from tests.ports import free_port

@@ -13,8 +13,8 @@ from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequ
 from mesh.identity.ca import CertificateAuthority, new_root
 from mesh.identity.credentials import server_credentials
 from mesh.identity.key import new_key
+from mesh.model.address import Address
 from mesh.model.names import Identity
-from mesh.model.topology import Address
 from mesh.model.workload import Locality
 from mesh.registry.status import StatusBoard
 from mesh.snapshot.named import Named

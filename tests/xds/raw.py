@@ -11,7 +11,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from mesh.api.proa.v1 import raw_xds_pb2, raw_xds_pb2_grpc
 from mesh.controlplane.debug import serving
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.registry.status import StatusBoard
 from mesh.xds.raw import EVERY_NODE, RawStore
 

@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh.agent.sds import write_secrets
+from mesh.model.address import Address
 from mesh.model.shape import InstancePort
-from mesh.model.topology import Address
 from mesh.model.workload import Protocol
 from mesh.snapshot.references import references
 from mesh.snapshot.resource import resource

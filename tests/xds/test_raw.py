@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.api.proa.v1 import raw_xds_pb2, raw_xds_pb2_grpc
 from mesh.errors import UsageError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from mesh.model.workload import Locality
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE

@@ -12,8 +12,8 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from mesh.errors import StartError
 from mesh.identity.credentials import server_credentials
+from mesh.model.address import Address
 from mesh.model.names import Identity
-from mesh.model.topology import Address
 from mesh.registry.status import OTHER_TYPES, ProxyState, Tally
 from mesh.snapshot.resource import Resource
 from mesh.snapshot.types import CLUSTER, ENDPOINT, ROUTE

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.intruders import Authority
 from tests.mesh.control_plane.plane import Plane, legitimate
 from tests.mesh.running import BOOKSTORE, start, wait_until_ready

@@ -14,8 +14,8 @@ from mesh.api.envoy.config.core.v3 import base_pb2
 from mesh.api.envoy.service.discovery.v3 import discovery_pb2
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, documents_pb2, documents_pb2_grpc, tokens_pb2, tokens_pb2_grpc
 from mesh.identity.key import new_key
+from mesh.model.address import Address
 from mesh.model.names import CONTROL_PLANE_HOST
-from mesh.model.topology import Address
 from mesh.snapshot.types import CLUSTER
 from tests.intruders import Authority, Credentials
 from tests.mesh.load import connected, get_stock, load

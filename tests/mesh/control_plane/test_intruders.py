@@ -18,7 +18,7 @@ import pytest
 
 from mesh.agent.logfile import LARGEST
 from mesh.api.proa.v1 import agents_pb2, agents_pb2_grpc, documents_pb2, documents_pb2_grpc
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.intruders import Authority, Credentials, any_server
 from tests.mesh.control_plane.plane import (
     CATALOG,

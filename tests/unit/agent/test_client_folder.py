@@ -9,7 +9,7 @@ import pytest
 from mesh.agent.client_folder import ClientFolder
 from mesh.agent.way import Kept
 from mesh.errors import StateError
-from mesh.model.topology import Address
+from mesh.model.address import Address
 
 XDS = Address("127.0.0.1", 18000)
 

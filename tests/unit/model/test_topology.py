@@ -2,10 +2,11 @@
 
 import pytest
 
+from mesh.model.address import Address
 from mesh.model.documents import Documents, Key, key_of
 from mesh.model.names import Identity, Target
 from mesh.model.shape import shape_of
-from mesh.model.topology import Address, Topology, topology_of
+from mesh.model.topology import Topology, topology_of
 from mesh.model.workload import Protocol
 from tests.builders import a_document, a_policy, a_workload, documents, workload
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mesh.config import Parsed, Written, parse
+from mesh.model.address import Address
 from mesh.model.names import Identity, InstanceId
-from mesh.model.topology import Address
 from mesh.model.workload import Workload
 from mesh.registry import documents
 from mesh.registry.documents import Outcome, together

@@ -8,10 +8,10 @@ from typing import Any
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
+from mesh.model.address import Address
 from mesh.model.documents import Documents
 from mesh.model.schema import Idempotency, Method, Schema
 from mesh.model.shape import Instance
-from mesh.model.topology import Address
 from mesh.translate.bootstrap import bootstrap
 from mesh.translate.resources import Resources, instance_resources, resources_for
 from tests.builders import a_grpc_route, a_policy, a_view, a_workload, an_http_route, an_instance, documents

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.model.address import Address
 from mesh.model.names import Target
-from mesh.model.topology import Address, Endpoint, EndpointHealth
+from mesh.model.topology import Endpoint, EndpointHealth
 from mesh.model.workload import Locality
 from mesh.translate.endpoint import load_assignment
 from tests.unit.translate.scenarios import as_json

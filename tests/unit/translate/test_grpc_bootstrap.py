@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from mesh.model.address import Address
 from mesh.model.names import InstanceId
-from mesh.model.topology import Address
 from mesh.translate.grpc_bootstrap import client_of, grpc_bootstrap
 
 CLIENT = InstanceId.of_client("shop", "reporter", "1f2e")

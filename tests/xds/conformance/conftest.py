@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mesh.agent.client_folder import ClientFolder
-from mesh.model.topology import Address
+from mesh.model.address import Address
 from tests.xds.conformance.grpc_shop import CLIENT, Shop
 from tests.xds.conformance.test_grpc_client import Caller
 

@@ -13,10 +13,11 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse as Answer
 
 from mesh.agent.client_folder import ClientFolder
 from mesh.identity.key import new_key
+from mesh.model.address import Address
 from mesh.model.documents import Documents
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.shape import client_shape
-from mesh.model.topology import Address, Endpoint, topology_of
+from mesh.model.topology import Endpoint, topology_of
 from mesh.policy.view import view_for
 from mesh.snapshot.resource import Resource, resource
 from mesh.snapshot.seal import part

@@ -3,7 +3,8 @@
 import socket
 import time
 
-from mesh.model.topology import Address, Endpoint
+from mesh.model.address import Address
+from mesh.model.topology import Endpoint
 from tests.builders import a_policy, a_workload
 from tests.xds.conformance.grpc_shop import Shop
 from tests.xds.conformance.test_grpc_client import Caller

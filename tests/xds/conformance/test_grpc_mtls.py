@@ -7,7 +7,8 @@ from datetime import timedelta
 import grpc
 
 from mesh.identity.key import new_key
-from mesh.model.topology import Address, Endpoint
+from mesh.model.address import Address
+from mesh.model.topology import Endpoint
 from tests.xds.conformance.grpc_shop import CLIENT, REPORTER, Shop, serve_health
 from tests.xds.conformance.test_grpc_client import Caller
 from tests.xds.control_plane import ControlPlane, now
