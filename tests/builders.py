@@ -77,5 +77,4 @@ def an_instance(mesh: Documents, name: str) -> Instance:
         ),
         outbound=next(free),
         admin="admin.sock",
-        connection_age=topology.connection_age,
     )

@@ -28,7 +28,7 @@ class Mesh:
 
     @property
     def connection_age(self) -> timedelta:
-        """After which a connection ends: certificates are only looked at when one begins.
+        """After which a connection to the control plane ends: certificates are only looked at when one begins.
 
         At least 40 % of a leaf's life are left then, so the connection ends before its certificate.
         """

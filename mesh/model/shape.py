@@ -1,11 +1,9 @@
 """Shapes and instances: what proxies have in common, and what is one proxy's own."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 
 from mesh.model.address import Address
-from mesh.model.documents import LONGEST_CONNECTION
 from mesh.model.names import Identity, InstanceId, Target
 from mesh.model.topology import ServicePort, Topology
 from mesh.model.workload import NOWHERE, Locality, Protocol, Workload
@@ -68,7 +66,6 @@ class Instance:
     outbound: Address
     admin: str
     role: Role = Role.SIDECAR
-    connection_age: timedelta = LONGEST_CONNECTION
 
 
 def client_shape(namespace: str) -> Shape:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from mesh.model.address import Address
-from mesh.model.documents import LONGEST_CONNECTION, Documents
+from mesh.model.documents import Documents
 from mesh.model.names import Identity, Target
 from mesh.model.schema import Method, Schema, union
 from mesh.model.workload import NOWHERE, Locality, Port, Protocol
@@ -72,14 +71,12 @@ NO_SCHEMAS: Final[Schemas] = MappingProxyType({})
 class Topology:
     """`schemas` holds what is known of each version of a service, and by version "" of all of them together.
 
-    `revoked` are the SPIFFE ids of workloads that nobody may believe any more, sorted. A connection to a workload ends
-    after `connection_age`.
+    `revoked` are the SPIFFE ids of workloads that nobody may believe any more, sorted.
     """
 
     services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
     schemas: Schemas = field(default_factory=dict)
     revoked: tuple[str, ...] = ()
-    connection_age: timedelta = LONGEST_CONNECTION
 
     def service(self, namespace: str, name: str) -> Service | None:
         return self.services.get((namespace, name))
@@ -149,7 +146,7 @@ def topology_of(documents: Documents, schemas: Schemas = NO_SCHEMAS) -> Topology
             identities=tuple(sorted({*known.identities, (workload.version, who)})),
         )
     of_versions = {key: found for service in services.values() for key, found in _known(service, schemas)}
-    return Topology(services, of_versions, connection_age=documents.mesh.connection_age)
+    return Topology(services, of_versions)
 
 
 def _known(service: Service, schemas: Schemas) -> Iterator[tuple[tuple[str, str, str], Schema]]:

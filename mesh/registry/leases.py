@@ -134,7 +134,6 @@ def instance_of(lease: Lease, topology: Topology) -> Instance:
         outbound=lease.addresses.outbound,
         admin=lease.addresses.admin,
         role=lease.role,
-        connection_age=topology.connection_age,
     )
 
 

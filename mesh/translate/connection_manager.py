@@ -24,20 +24,22 @@ from mesh.translate.wrappers import boolean, duration, typed_config, uint32
 
 HTTP_CONNECTION_MANAGER: Final = "envoy.filters.network.http_connection_manager"
 IDLE_TIMEOUT: Final = timedelta(hours=1)
+MAX_AGE: Final = timedelta(minutes=30)
+"""A connection keeps the certificates of its handshake, so inbound ones end, when no stream runs, at this age.
+
+The same for every lifetime of leaves: a listener that changes cuts its streams, when the time to drain is over.
+"""
 
 _Manager = http_connection_manager_pb2.HttpConnectionManager
 
 
-def inbound_manager(
-    protocol: Protocol, *, stat_prefix: str, routes: str, age: timedelta
-) -> listener_components_pb2.Filter:
+def inbound_manager(protocol: Protocol, *, stat_prefix: str, routes: str) -> listener_components_pb2.Filter:
     """For calls of other workloads. What they may do to the service by headers alone is little."""
     manager = _manager(stat_prefix, routes, protocol, inbound_filters())
     manager.MergeFrom(
         _Manager(
             common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
-                # It keeps the certificates of its handshake, so it ends at this age, when no stream runs.
-                max_connection_duration=duration(age),
+                max_connection_duration=duration(MAX_AGE),
                 # CGI and WSGI read `x_forwarded_client_cert` as the header of the better name. gRPC does not.
                 headers_with_underscores_action=protocol_pb2.HttpProtocolOptions.ALLOW
                 if protocol is Protocol.GRPC

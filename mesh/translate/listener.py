@@ -16,7 +16,7 @@ from mesh.model.names import (
     upstream_routes_name,
     workloads_prefix,
 )
-from mesh.model.shape import Instance, InstancePort, InstanceUpstream
+from mesh.model.shape import InstancePort, InstanceUpstream
 from mesh.model.workload import Protocol
 from mesh.translate.access_log import failed_connections, refused_handshakes
 from mesh.translate.address import socket_address
@@ -35,7 +35,7 @@ INBOUND: Final = "inbound"
 _Chain = listener_components_pb2.FilterChain
 
 
-def inbound_listener(port: InstancePort, instance: Instance) -> listener_pb2.Listener:
+def inbound_listener(port: InstancePort, trust_domain: str) -> listener_pb2.Listener:
     """Where callers reach the workload: mutual TLS, and no chain at all for anything else."""
     name = inbound_name(port.number)
     return listener_pb2.Listener(
@@ -55,9 +55,9 @@ def inbound_listener(port: InstancePort, instance: Instance) -> listener_pb2.Lis
             _Chain(
                 name="mtls",
                 filter_chain_match=listener_components_pb2.FilterChainMatch(transport_protocol="tls"),
-                filters=_to_service(port, name, instance.connection_age),
+                filters=_to_service(port, name),
                 transport_socket_connect_timeout=duration(HANDSHAKE),
-                transport_socket=downstream_tls(workloads_prefix(instance.identity.trust_domain), alpn(port.protocol)),
+                transport_socket=downstream_tls(workloads_prefix(trust_domain), alpn(port.protocol)),
             )
         ],
     )
@@ -76,10 +76,10 @@ def upstream_listener(upstream: InstanceUpstream) -> listener_pb2.Listener:
     return _plain(name, upstream.address, outbound_manager(upstream.protocol, stat_prefix=OUTBOUND, routes=routes))
 
 
-def _to_service(port: InstancePort, routes: str, age: timedelta) -> tuple[listener_components_pb2.Filter, ...]:
+def _to_service(port: InstancePort, routes: str) -> tuple[listener_components_pb2.Filter, ...]:
     if port.protocol is Protocol.TCP:
         return callers(), _tcp_proxy(INBOUND, app_cluster(port.number), when=tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE)
-    return one_identity(), inbound_manager(port.protocol, stat_prefix=INBOUND, routes=routes, age=age)
+    return one_identity(), inbound_manager(port.protocol, stat_prefix=INBOUND, routes=routes)
 
 
 def _tcp_proxy(

@@ -118,7 +118,7 @@ def instance_resources(instance: Instance) -> Resources:
     return Resources(
         clusters=tuple(own_service(port) for port in instance.ports),
         listeners=(
-            *(inbound_listener(port, instance) for port in instance.ports),
+            *(inbound_listener(port, instance.identity.trust_domain) for port in instance.ports),
             outbound_listener(instance.outbound),
             *(upstream_listener(upstream) for upstream in instance.upstreams),
         ),

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from mesh.model.shape import InstancePort
 from mesh.model.workload import Protocol
 from mesh.snapshot.references import references
 from mesh.snapshot.resource import resource
+from mesh.translate import connection_manager
 from mesh.translate.cluster import own_service
 from mesh.translate.listener import inbound_listener
-from tests.builders import a_workload, an_instance, documents
 from tests.xds.control_plane import ORDERS, ControlPlane, now
 from tests.xds.envoy_process import EnvoyProcess
 from tests.xds.shop import a_route
@@ -42,14 +41,15 @@ async def app() -> AsyncIterator[Address]:
 
 
 async def test_a_connection_ends_at_an_age_once_no_stream_runs_on_it(
-    control_plane: ControlPlane, app: Address, tmp_path: Path
+    control_plane: ControlPlane, app: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert timedelta(minutes=30) >= connection_manager.MAX_AGE, "far less than the day of a leaf"
+    monkeypatch.setattr(connection_manager, "MAX_AGE", AGE)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         inbound = Address(*probe.getsockname())
     port = InstancePort(50051, Protocol.GRPC, inbound, app)
-    orders = replace(an_instance(documents(a_workload("orders")), "orders"), connection_age=AGE)
-    listener, cluster = inbound_listener(port, orders), own_service(port)
+    listener, cluster = inbound_listener(port, "proa.local"), own_service(port)
     control_plane.publish(
         resource(listener.name, listener, references(listener)),
         resource(cluster.name, cluster),

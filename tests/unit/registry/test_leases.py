@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from mesh.model.documents import Documents, Mesh
 from mesh.model.names import InstanceId, Target
 from mesh.model.topology import Endpoint, EndpointHealth, topology_of
 from mesh.model.workload import Locality
@@ -85,13 +84,6 @@ def test_an_instance_has_the_addresses_it_was_started_with():
         ("inventory", "shop/inventory/50051", 20_002)
     ]
     assert (instance.outbound.port, instance.admin) == (20_003, "/run/orders.sock")
-
-
-def test_a_connection_to_an_instance_ends_before_the_certificates_of_its_handshake():
-    short = topology_of(Documents.of([Mesh(leaf_lifetime=timedelta(minutes=20))]))
-
-    assert instance_of(lease(), short).connection_age == timedelta(minutes=5)
-    assert instance_of(lease(), topology_of(Documents.of([]))).connection_age == timedelta(minutes=30)
 
 
 def test_a_port_that_came_after_the_start_is_left_out():
