@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -106,7 +106,9 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
 
 def _type(status: TypeStatus, made_from: Provenance) -> status_pb2.TypeStatus:
     refused = [_refused(one, made_from.get((status.type_url, one.name), ())) for one in status.refused]
-    return status_pb2.TypeStatus(**{**asdict(status), "refused": refused})
+    # Not `asdict`, which copies what is below, too: there are six of these for each proxy.
+    same = {field.name: getattr(status, field.name) for field in fields(status)}
+    return status_pb2.TypeStatus(**{**same, "refused": refused})
 
 
 def _refused(refused: Refused, origins: Iterable[Origin]) -> status_pb2.RefusedResource:
