@@ -41,7 +41,7 @@ def test_several_names_or_none_prove_nothing() -> None:
     "one",
     [
         pytest.param(MESH.leaf(ORDERS, ends=-MINUTE), id="expired"),
-        pytest.param(MESH.leaf(ORDERS, begins=MINUTE), id="not yet valid"),
+        pytest.param(MESH.leaf(ORDERS, begins=50 * MINUTE), id="not yet valid"),
         pytest.param(MESH.forged(ORDERS, KING), id="signed by a workload"),
         pytest.param(Authority.foreign().leaf(ORDERS), id="of another authority"),
         pytest.param(Authority.foreign(MESH.certificate).leaf(ORDERS), id="of another authority with the name of ours"),
