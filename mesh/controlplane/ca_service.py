@@ -31,7 +31,6 @@ class CaService(ca_pb2_grpc.CaServiceServicer):
         return ca_pb2.GetAuthorityResponse(authority=self._authority())
 
     async def RotateRoot(self, request: ca_pb2.RotateRootRequest, context: Any) -> ca_pb2.RotateRootResponse:
-        trust_domain(self._registry)  # there is nothing to rotate without one
         self._rotation.rotate(force=request.force)
         await self._registry.note("root rotation forced" if request.force else "root rotation begun", "authority")
         return ca_pb2.RotateRootResponse(authority=self._authority())

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
+from mesh.controlplane.attestation import trust_domain
 from mesh.errors import StateError, UsageError
 from mesh.identity import generation
 from mesh.identity.ca import CertificateAuthority, serial
@@ -74,10 +75,9 @@ class Rotation:
         return self.opened().authority
 
     def opened(self) -> AuthorityFolder:
-        """Raises StateError when it cannot be used."""
+        """Raises StateError when it cannot be used, NotFoundError before the mesh has its first document."""
         if self._folder is None:
-            trust_domain, now = self._registry.state.trust_domain, self._now()
-            self._folder = AuthorityFolder.open(self._path, trust_domain, now, self._first)
+            self._folder = AuthorityFolder.open(self._path, trust_domain(self._registry), self._now(), self._first)
             self._step_began = self._step_began or _time()
         return self._folder
 

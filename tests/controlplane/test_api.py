@@ -11,7 +11,7 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from mesh.api.proa.v1 import agents_pb2, documents_pb2, status_pb2, tokens_pb2, workloads_pb2
+from mesh.api.proa.v1 import agents_pb2, ca_pb2, ca_pb2_grpc, documents_pb2, status_pb2, tokens_pb2, workloads_pb2
 from mesh.identity.key import Key, new_key
 from tests.controlplane.conftest import SECONDS, Client
 from tests.unit.registry.builders import mesh, policy, workload
@@ -204,6 +204,18 @@ async def test_a_workload_that_is_not_there_is_named_with_the_nearest(client):
         error = await refused(call)
         assert error.code() is grpc.StatusCode.NOT_FOUND
         assert "Did you mean shop/orders?" in (error.details() or "")
+
+
+async def test_before_the_first_document_there_is_no_authority_and_nothing_makes_one(client, tmp_path):
+    authority = ca_pb2_grpc.CaServiceStub(client.channel)
+    for call in (
+        client.tokens.CreateToken(tokens_pb2.CreateTokenRequest(role="viewer")),
+        authority.RotateRoot(ca_pb2.RotateRootRequest()),
+    ):
+        error = await refused(call)
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert "it has no document yet" in (error.details() or "")
+    assert not (tmp_path / "ca").exists()
 
 
 async def test_a_launch_plan_says_all_that_an_agent_needs(client):
