@@ -39,9 +39,6 @@ from mesh.xds.server import DiscoveryService
 PAUSE: Final = timedelta(seconds=1)
 """Before the state is tried again that could not be written."""
 
-LOST: Final = "Put it back; or end the mesh and move {} away, too, for a new one"
-"""An empty state is an order to end every instance: nothing but a new mesh begins with one."""
-
 LONGEST_LINE: Final = 8 * 1024
 
 log = logging.getLogger(__name__)
@@ -148,10 +145,9 @@ async def keep_leases(registry: Registry) -> None:
 async def _loaded(state: Path) -> Registry:
     # The key of the authority is looked at where it is read: without it everything but signing goes on.
     check_private((state, *state.glob("state.db*")) if state.exists() else ())
-    path, authority = state / "state.db", state / "ca"
-    if authority.exists() and not (path.exists() and path.stat().st_size):
-        raise StateError(str(path), "it is lost, and the authority of its mesh is there", LOST.format(authority))
-    store = await Store.open(path)
+    authority = state / "ca"
+    begins = not authority.is_dir() or not any(authority.iterdir())
+    store = await Store.open(state / "state.db", begins=begins)
     try:
         registry, problems = await Registry.load(store, now=_now, uptime=_uptime)
     except BaseException:

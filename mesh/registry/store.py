@@ -74,6 +74,8 @@ ANOTHER: Final = (
     "Name another state folder with --state; or end the mesh, and move this file and `ca` away for a new one"
 )
 
+LOST: Final = "Put all of {}* back; or end the mesh and move `ca` away, too, for a new one"
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -93,14 +95,20 @@ class Store:
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     @classmethod
-    async def open(cls, path: Path) -> "Store":
-        """The state at `path`, made when it is not there; nobody but its owner may read it."""
+    async def open(cls, path: Path, *, begins: bool = True) -> "Store":
+        """The state at `path`; nobody but its owner may read it.
+
+        It is made when it is not there and the mesh `begins`; later, an empty one would be an order to end everything.
+        """
+        lost = StateError(str(path), "it is lost, and the authority of its mesh is there", LOST.format(path.name))
+        if not begins and not (path.exists() and path.stat().st_size):
+            raise lost
         with _explained(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
         store = cls(path, _engine(path))
         try:
-            await store._prepare()
+            await store._prepare(None if begins else lost)
         except BaseException:
             await store.close()
             raise
@@ -193,9 +201,11 @@ class Store:
             async with self._engine.begin() as connection:
                 yield connection
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, if_empty: StateError | None) -> None:
         async with self._transaction() as connection:
             is_new = not await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+            if is_new and if_empty:
+                raise if_empty  # its content was in the write-ahead log
             if not is_new:
                 await self._check(connection)
             await connection.run_sync(METADATA.create_all)  # a table that is new in this form is added

@@ -57,6 +57,24 @@ def a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(lambda _: None, id="nothing"),
+        pytest.param(Path.touch, id="an empty file"),
+        pytest.param(lambda path: sqlite3.connect(path).execute("PRAGMA journal_mode=WAL").close(), id="no table"),
+    ],
+)
+async def test_the_state_of_a_mesh_that_has_begun_is_not_made_anew(path, left):
+    left(path)
+    before = path.read_bytes() if path.exists() else None
+
+    with pytest.raises(StateError, match=r"it is lost.*Put all of state\.db\* back"):
+        await Store.open(path, begins=False)
+
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+@pytest.mark.parametrize(
     ("made", "problem", "remedy"),
     [
         pytest.param(not_a_database, "not a database", "--state", id="not a database"),
