@@ -22,6 +22,10 @@ CALLS: Final = 256
 CALLS_PER_INSTANCE: Final = 4
 """An instance has a stream of its Envoy and one of its agent, and for a moment both twice."""
 
+LONGEST: Final = timedelta(minutes=30)
+PART: Final = 0.25
+"""Of the life of a leaf. At least 40 % of that are left when a connection begins, so it ends before its certificate."""
+
 GRACE: Final = timedelta(seconds=30)
 
 
@@ -38,8 +42,13 @@ def connections(servers: int, first_contacts: int) -> int:
     return max(SPARED, min(soft, MOST_DESCRIPTORS) - SPARED - first_contacts * FIRST_CONTACTS) // servers
 
 
+def connection_age(leaf_lifetime: timedelta) -> timedelta:
+    """After which a connection ends: certificates are only looked at when one begins. gRPC spreads it by 10 %."""
+    return min(LONGEST, leaf_lifetime * PART)
+
+
 def age_options(age: timedelta) -> dict[str, int]:
-    """For a server. gRPC spreads it by 10 %. Streams that are open when the grace is over are cut, and begin anew."""
+    """For a server. Streams that are still open when the grace is over are cut, and begin anew elsewhere."""
     in_ms = timedelta(milliseconds=1)
     return {
         "grpc.max_connection_age_ms": age // in_ms,

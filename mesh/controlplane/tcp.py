@@ -13,7 +13,7 @@ from mesh.controlplane.access import CertificateDoor, FirstContactDoor, ValidDoo
 from mesh.controlplane.api import OPTIONS as API_OPTIONS
 from mesh.controlplane.api import Api
 from mesh.controlplane.entrance import AccessInterceptor
-from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connections
+from mesh.controlplane.limits import FIRST_CONTACTS, age_options, connection_age, connections
 from mesh.model.address import Address
 from mesh.registry.registry import Registry
 from mesh.xds.server import OPTIONS as XDS_OPTIONS
@@ -86,7 +86,7 @@ async def serve_tcp(
             yield api.behind(FirstContactDoor(), tuple(FIRST_CONTACT.items())), first_contact(address), False
 
     while True:
-        seen, age = registry.changed.number, registry.documents.mesh.connection_age
+        seen, age = registry.changed.number, connection_age(registry.leaf_lifetime())
         async with AsyncExitStack() as stack:
             made = tuple(servers(age))
             for server, address, is_mutual in made:
@@ -95,6 +95,6 @@ async def serve_tcp(
             for server, address, is_mutual in made:
                 await server.start()
                 log.info("serving tcp=%s mutual=%s connections=%d", address, is_mutual, most)
-            while registry.documents.mesh.connection_age == age:
+            while connection_age(registry.leaf_lifetime()) == age:
                 seen = await registry.changed.after(seen)
-        log.info("serving_anew connection_age=%s", registry.documents.mesh.connection_age)
+        log.info("serving_anew connection_age=%s", connection_age(registry.leaf_lifetime()))

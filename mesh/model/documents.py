@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 from mesh.model.names import DEFAULT_NAMESPACE
 from mesh.model.route import GRPCRoute, HTTPRoute, ReferenceGrant
@@ -11,7 +10,6 @@ from mesh.model.traffic import BackendTrafficPolicy, Retry, Timeouts
 from mesh.model.workload import Workload
 
 GROUP_VERSION = "proa.mesh/v1alpha1"
-LONGEST_CONNECTION: Final = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +23,6 @@ class Mesh:
     name: str = "default"
     timeouts: Timeouts | None = None
     retry: Retry | None = None
-
-    @property
-    def connection_age(self) -> timedelta:
-        """After which a connection to the control plane ends: certificates are only looked at when one begins.
-
-        At least 40 % of a leaf's life are left then, so the connection ends before its certificate.
-        """
-        return min(LONGEST_CONNECTION, self.leaf_lifetime / 4)
 
 
 Resource = Mesh | Workload | GRPCRoute | HTTPRoute | ReferenceGrant | BackendTrafficPolicy

@@ -10,9 +10,8 @@ import grpc
 import pytest
 
 from mesh.controlplane import limits, tcp
-from mesh.controlplane.limits import age_options, connections
+from mesh.controlplane.limits import age_options, connection_age, connections
 from mesh.model.address import Address
-from mesh.model.documents import Mesh
 from tests.controlplane.conftest import SECONDS, Plane
 from tests.controlplane.proxy import METHOD, credentials, proxy
 from tests.unit.registry.builders import workload
@@ -29,7 +28,7 @@ ORDERS = "shop/orders/orders-0"
     ],
 )
 def test_a_connection_ends_before_its_certificate(lifetime: timedelta, age: timedelta) -> None:
-    assert Mesh(leaf_lifetime=lifetime).connection_age == age
+    assert connection_age(lifetime) == age
     options = age_options(age)
     longest = options["grpc.max_connection_age_ms"] * 1.1 + options["grpc.max_connection_age_grace_ms"]
     # The latest renewal is at 60 % of its life.
@@ -122,7 +121,7 @@ async def test_one_identity_has_so_many_calls_and_others_go_on(shop: Plane, monk
 async def test_another_lifetime_of_leaves_is_another_age_of_connections(
     shop: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Mesh, "connection_age", property(lambda it: it.leaf_lifetime / 50))
+    monkeypatch.setattr(limits, "PART", 0.02)
     trusted = await credentials(shop.client, "orders")
     async with shop.client.attached("orders-0"):
         async with proxy(shop.settings.xds, ORDERS, trusted) as envoy:
