@@ -161,8 +161,9 @@ async def test_deadlines_are_kept_capped_passed_on_and_given_to_those_without(tm
         none = await envoy.channel.unary_unary("/shop.Stock/Take")(b"")  # type: ignore[type-var]
         unknown = (await envoy.call("shop.Stock/Else", timeout=100))["left"]
 
-    assert 10 < short <= 20
-    assert 40 < long <= 50
+    # A deadline is written with three digits, rounded up: 20 s may be 20.1 s.
+    assert 10 < short <= 21
+    assert 40 < long <= 51
     assert b'"name"' in none
     assert unknown > 90
 
