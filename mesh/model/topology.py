@@ -145,8 +145,7 @@ def topology_of(documents: Documents, schemas: Schemas = NO_SCHEMAS) -> Topology
             ports=_merged(known.ports, workload.ports),
             identities=tuple(sorted({*known.identities, (workload.version, who)})),
         )
-    of_versions = {key: found for service in services.values() for key, found in _known(service, schemas)}
-    return Topology(services, of_versions)
+    return Topology(services, {key: found for service in services.values() for key, found in _known(service, schemas)})
 
 
 def _known(service: Service, schemas: Schemas) -> Iterator[tuple[tuple[str, str, str], Schema]]:

@@ -74,8 +74,6 @@ ANOTHER: Final = (
     "Name another state folder with --state; or end the mesh, and move this file and `ca` away for a new one"
 )
 
-LOST: Final = "Put all of {}* back; or end the mesh and move `ca` away, too, for a new one"
-
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -100,15 +98,14 @@ class Store:
 
         It is made when it is not there and the mesh `begins`; later, an empty one would be an order to end everything.
         """
-        lost = StateError(str(path), "it is lost, and the authority of its mesh is there", LOST.format(path.name))
-        if not begins and not (path.exists() and path.stat().st_size):
-            raise lost
         with _explained(path):
+            if not begins and not (path.exists() and path.stat().st_size):
+                raise _lost(path)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
         store = cls(path, _engine(path))
         try:
-            await store._prepare(None if begins else lost)
+            await store._prepare(begins=begins)
         except BaseException:
             await store.close()
             raise
@@ -201,11 +198,11 @@ class Store:
             async with self._engine.begin() as connection:
                 yield connection
 
-    async def _prepare(self, if_empty: StateError | None) -> None:
+    async def _prepare(self, *, begins: bool) -> None:
         async with self._transaction() as connection:
             is_new = not await connection.run_sync(lambda sync: inspect(sync).get_table_names())
-            if is_new and if_empty:
-                raise if_empty  # its content was in the write-ahead log
+            if is_new and not begins:
+                raise _lost(self._path)  # its content was in the write-ahead log
             if not is_new:
                 await self._check(connection)
             await connection.run_sync(METADATA.create_all)  # a table that is new in this form is added
@@ -346,6 +343,11 @@ def _skipping(where: str, problems: list[ConfigError]) -> Iterator[None]:
         problems.append(error)
     except (KeyError, TypeError, ValueError) as error:
         problems.append(ConfigError(where, f"the state holds something unknown: {error}", "Apply it again"))
+
+
+def _lost(path: Path) -> StateError:
+    remedy = f"Put all of {path.name}* back; or end the mesh and move `ca` away, too, for a new one"
+    return StateError(str(path), "it is lost, and the authority of its mesh is there", remedy)
 
 
 @contextmanager
